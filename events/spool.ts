@@ -1,0 +1,30 @@
+/**
+ * The gateway's own durable buffer of session records. It is what "recorded before released" rests on: bytes leave the gateway
+ * only after `durable()` has resolved for the record that holds them. Full or broken means no.
+ */
+import type { SessionRecord } from "./session-events.ts";
+
+/** A place in the spool: records before it are older. Opaque, ordered, survives restarts. */
+export type SpoolPosition = number;
+
+export interface Spool {
+  /** Appends in order, without waiting. Throws GatewayError `recording_unavailable` when the spool is full or has failed. */
+  append(record: SessionRecord): void;
+  /**
+   * Resolves when every record appended before this call is on disk; rejects with `recording_unavailable` when that cannot be.
+   * Calls that overlap share one fsync.
+   */
+  durable(): Promise<void>;
+  /** Durable records from `from` on, in batches; waits for more until `signal` aborts. `next` is where the following batch begins. */
+  follow(from: SpoolPosition, signal: AbortSignal): AsyncIterable<SpoolBatch>;
+  /** Where the oldest kept record begins. */
+  readonly start: SpoolPosition;
+  /** Forgets records before `position`: the recorder has them. */
+  trim(position: SpoolPosition): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface SpoolBatch {
+  readonly records: readonly SessionRecord[];
+  readonly next: SpoolPosition;
+}

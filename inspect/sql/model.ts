@@ -1,0 +1,110 @@
+/**
+ * What a statement does, as flat data that may cross threads. One model for all dialects; the first block of
+ * `StatementModel` is the public shape (CEL fields, decision JSON), the second is for the gateway itself.
+ */
+import type { CatalogEpoch } from "@sluice/core/ids.ts";
+
+/** Gravest first: the order in which a statement with several effects gets its class. */
+export const statementClasses = [
+  "unknown",
+  "export",
+  "privilege",
+  "ddl",
+  "write",
+  "call",
+  "admin",
+  "session",
+  "read",
+  "transaction",
+] as const;
+export type StatementClass = (typeof statementClasses)[number];
+
+/** One effect found anywhere in the tree, e.g. `select`, `insert`, `delete`, `copy_to`, `create_table_as`, `lock`, `set`. */
+export interface StatementEffect {
+  readonly name: string;
+  readonly class: StatementClass;
+}
+
+export interface RelationUse {
+  /** schema.name as in the catalog; an unknown relation keeps the name as written. */
+  readonly name: string;
+  readonly access: "read" | "write" | "ddl";
+}
+
+export interface OutputColumn {
+  readonly name: string;
+  /** Qualified base columns (`public.customers.ssn`), or `*` for "cannot be known". Sorted, unique. */
+  readonly origins: readonly string[];
+  /** The unmodified base column: exactly one origin, no expression around it. */
+  readonly exact: boolean;
+}
+
+/** A base column used outside the output (WHERE, JOIN, ORDER BY, GROUP BY, DISTINCT, HAVING, set operations). */
+export interface Influence {
+  readonly column: string;
+  /** `equality`: every use is `column = constant or parameter`, whole value. */
+  readonly form: "equality" | "other";
+}
+
+export interface StatementModel {
+  readonly class: StatementClass;
+  readonly effects: readonly StatementEffect[];
+  readonly relations: readonly RelationUse[];
+  readonly influences: readonly Influence[];
+  readonly bulkExport: boolean;
+  /**
+   * True when the statement has the shape of a bulk export over a relation whose size does not make it one by itself:
+   * the policy layer turns it into bulkExport where one of `bulkRelations` has protected columns.
+   */
+  readonly bulkShape: boolean;
+  readonly bulkRelations: readonly string[];
+  readonly hasWhere: boolean;
+  readonly limit: number | null;
+  readonly undecided: readonly string[];
+  /** Null when the statement returns no rows; empty array when it returns rows of unknown columns is written as [`*`]. */
+  readonly columns: readonly OutputColumn[] | null;
+  /** False when the number of `columns` is not known (a `*` over an unknown relation): every output then has origin `*`. */
+  readonly columnsKnown: boolean;
+
+  // for the gateway
+  /** Base columns (or `*`) whose values may flow into a relation, setting, channel or new object. */
+  readonly writeFlows: readonly string[];
+  /** Every base column of every relation reached, views resolved (`schema.table`): what error texts may speak of. */
+  readonly reaches: readonly string[];
+  /** System relations that hold samples of data or other sessions' statements. */
+  readonly sensitiveCatalogs: readonly string[];
+  /** Functions and forms that carry values past the result (dblink, pg_read_file, query_to_xml, lo_export …). */
+  readonly escapes: readonly string[];
+  readonly settings: readonly { readonly name: string; readonly value: string | null; readonly local: boolean }[];
+  readonly scopeChange: ScopeChange | null;
+  readonly copy: "none" | "in" | "out";
+  /** DDL or anything else after which the catalog may differ. */
+  readonly changesCatalog: boolean;
+}
+
+/** What a successful statement changes in the session's names. */
+export type ScopeChange =
+  | { readonly kind: "prepare"; readonly name: string; readonly model: StatementModel }
+  | { readonly kind: "deallocate"; readonly name: string | null }
+  | { readonly kind: "declare"; readonly name: string; readonly model: StatementModel }
+  | { readonly kind: "close"; readonly name: string | null }
+  | { readonly kind: "discard" };
+
+/** Names a session has made by SQL PREPARE and DECLARE: flat data, part of the analysis' cache key through `digest`. */
+export interface SessionScope {
+  readonly prepared: Readonly<Record<string, StatementModel>>;
+  readonly cursors: Readonly<Record<string, StatementModel>>;
+  readonly digest: string;
+}
+
+export type Analysis =
+  | { readonly kind: "ok"; readonly statements: readonly StatementModel[]; readonly epoch: CatalogEpoch }
+  /** The grammar does not accept the text. `position` counts characters from 1, 0 when unknown. */
+  | { readonly kind: "unparsed"; readonly message: string; readonly position: number };
+
+/** Bounds and declarations of the resource that the analysis needs. Part of the cache key. */
+export interface AnalysisSettings {
+  readonly bulkRowsMin: number;
+  readonly bulkLimitMax: number;
+  readonly safeFunctions: readonly string[];
+}

@@ -1,0 +1,89 @@
+/**
+ * What a session machine asks about a statement and what it is told. Shared by every protocol; holds no policy itself.
+ * The machine never forwards a statement for which the judge has not returned a permission.
+ */
+import type { CellEdit } from "@sluice/core/cell-edit.ts";
+import type { ErrorCode } from "@sluice/core/errors.ts";
+
+/** One column of a result as the target describes it. */
+export interface FieldDescription {
+  readonly name: string;
+  /** 0 when the column is not a base table's column. */
+  readonly tableOid: number;
+  readonly columnNumber: number;
+  readonly typeOid: number;
+  readonly format: "text" | "binary";
+}
+
+/** Null at an index: that column passes untouched. A plan without any edit is `null` as a whole: rows are not looked into. */
+export type ColumnPlan = readonly (CellEdit | null)[] | null;
+
+/** An error for the caller in protocol-neutral words. Each protocol maps `code` to its own number. */
+export interface Refusal {
+  readonly kind: "refuse";
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly hint?: string;
+  /** JSON for machines: {"code","decision","request"?}. */
+  readonly detail: string;
+  /** Overrides the number of `code` (a syntax error keeps 42601). */
+  readonly sqlState?: string;
+  /** Characters from 1 in the statement text. */
+  readonly position?: number;
+}
+
+export interface Permission {
+  readonly kind: "permit";
+  /** One per statement of the text, in order; empty for an empty text. */
+  readonly statements: readonly StatementPlan[];
+  /** Texts of errors and notices may hold protected values: keep the number, replace the texts. */
+  readonly scrub: boolean;
+}
+
+export type Judgement = Refusal | Permission;
+
+export interface StatementPlan {
+  /** Rows that may be released; null for no limit. Counted per portal. */
+  readonly rowsMax: number | null;
+  /** With `rowsMax`: exceeding must undo the statement's writes. */
+  readonly undoWhenExceeded: boolean;
+  readonly copy: "none" | "in" | "out";
+  /**
+   * Says how to edit each column of a described result. Throws a GatewayError (`denied`) when the description does not fit
+   * what was analysed: the result is then ended.
+   */
+  planColumns(fields: readonly FieldDescription[]): ColumnPlan;
+}
+
+/** A statement about to run: what the judge decides and records. */
+export interface StatementRequest {
+  readonly phase: "query" | "parse" | "execute";
+  readonly text: string;
+  /** Bound values with phase `execute`; null is SQL NULL. */
+  readonly parameters: readonly BoundValue[];
+}
+
+export interface BoundValue {
+  readonly typeOid: number;
+  readonly format: "text" | "binary";
+  readonly bytes: Buffer | null;
+}
+
+export interface StatementOutcome {
+  readonly ok: boolean;
+  /** The protocol's completion tag or error number; never an error text. */
+  readonly tag: string;
+  readonly rows: number;
+}
+
+export interface Judge {
+  /**
+   * Decides. `pending`: the analysis is not there yet; the machine stops reading the caller, and asks the same again once
+   * its driver calls `resume()`.
+   */
+  judge(request: StatementRequest): Judgement | "pending";
+  /** Called once per statement that ran to its end, with the permission it ran under and its index in the text. */
+  finished(permission: Permission, index: number, outcome: StatementOutcome): void;
+  /** An asynchronous notification's payload may be released as it is. */
+  readonly notificationsClear: boolean;
+}

@@ -1,0 +1,39 @@
+/**
+ * Between gateway and agent: open a target connection, cancel on it, read the catalog. The agent alone knows the secret;
+ * nothing that crosses this interface holds one. A co-located agent is the same interface without a socket between.
+ */
+import type { Duplex } from "node:stream";
+import type { Catalog } from "@sluice/core/catalog.ts";
+import type { SessionId } from "@sluice/core/ids.ts";
+import type { ResourceSpec } from "@sluice/core/snapshot.ts";
+
+export interface OpenTargetRequest {
+  readonly resource: ResourceSpec;
+  readonly database: string;
+  readonly sessionId: SessionId;
+  /** Start-up parameters for the target (application_name, TimeZone …); never user or database. */
+  readonly startup: Readonly<Record<string, string>>;
+  readonly signal: AbortSignal;
+}
+
+export interface ReadCatalogRequest {
+  readonly resource: ResourceSpec;
+  readonly database: string;
+  readonly signal: AbortSignal;
+}
+
+/** A target connection that is authenticated and ready for its first query. The holder owns `stream` and must destroy it. */
+export interface TargetConnection {
+  readonly stream: Duplex;
+  /** What the target reported while starting up, in order (server_version, TimeZone …). */
+  readonly parameters: readonly (readonly [name: string, value: string])[];
+  /** Asks the target to cancel what runs on this connection; resolves when the request was delivered, never says whether it hit. */
+  cancel(): Promise<void>;
+}
+
+/** Errors: GatewayError with target_unreachable, target_auth_failed, target_protocol, secret_unavailable or catalog_unavailable. */
+export interface AgentLink {
+  openTarget(request: OpenTargetRequest): Promise<TargetConnection>;
+  readCatalog(request: ReadCatalogRequest): Promise<Catalog>;
+  close(): Promise<void>;
+}
