@@ -49,7 +49,7 @@ afterAll(async () => {
 
 describe("startCluster", () => {
   test("makes a cluster, keeps its content over a restart, and logs neither statements nor values", async () => {
-    const home = join(await scratch(), "data", "store");
+    const home = join(await scratch(), "store");
     const first = await start({ directory: home, password: "pass'word ü" });
     expect(first.major).toBe(18);
     expect(await ask(first, "SHOW server_encoding")).toBe("UTF8");
