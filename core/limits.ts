@@ -27,6 +27,8 @@ export interface Limits {
   readonly analysisCacheBytesMax: number;
   /** First statements wait this long for the catalog. */
   readonly catalogWaitMs: number;
+  /** One read of a catalog; ten thousand tables take a few seconds. */
+  readonly catalogReadTimeoutMs: number;
   /** A catalog is read again after this time even when no change was seen. */
   readonly catalogRefreshMs: number;
   /** Prepared statements and portals of one session. */
@@ -34,6 +36,24 @@ export interface Limits {
   readonly portalsMax: number;
   /** Requests a caller may have in flight in one session before its socket is no longer read. */
   readonly pipelineDepthMax: number;
+  /** A session outlives its token by this at most, so that a statement at the edge is not torn. */
+  readonly tokenGraceMs: number;
+  /** How far an identity provider's clock may be from ours when exp and nbf are checked. */
+  readonly tokenClockToleranceMs: number;
+  /** Verified tokens remembered by digest, so that a reconnect costs no signature check. About 2 KiB each. */
+  readonly verifiedTokensMax: number;
+  /** One request to an identity provider; two of them (discovery, keys) fit into the authentication deadline. */
+  readonly keySetTimeoutMs: number;
+  /** A discovery document or key set. Real ones are a few KiB. */
+  readonly keySetBytesMax: number;
+  /** Signing keys are fetched again after this time, so that a withdrawn key stops being accepted. */
+  readonly keySetRefreshMs: number;
+  /** Keys still serve this long while their provider does not answer. */
+  readonly keySetStaleMs: number;
+  /** Tokens naming an unknown key cause one fetch per this time at most: strangers must not make us a load generator. */
+  readonly keySetCooldownMs: number;
+  /** A failed fetch is not tried again before this time. */
+  readonly keySetRetryMs: number;
   /** From accept to the end of authentication. */
   readonly authenticationTimeoutMs: number;
   /** Connections that have not authenticated yet, per gateway and per address. */
@@ -53,8 +73,22 @@ export interface Limits {
   readonly spoolBytesMax: number;
   /** One spool record. */
   readonly spoolRecordBytesMax: number;
+  /** Records waiting for the spool's disk; more means that the disk cannot keep up, and the answer is no. */
+  readonly spoolQueueBytesMax: number;
+  /** Durable records kept in memory so that a shipper at the spool's end need not read them back. */
+  readonly spoolRecentBytesMax: number;
+  /** Records of one chunk of a recording before compression: what replay holds in memory at once. */
+  readonly recordingChunkBytesMax: number;
+  /** Files the recorder holds open; the least recently written is closed first. */
+  readonly recordingOpenFilesMax: number;
   /** One message of the admin API. */
   readonly adminBodyBytesMax: number;
+  /** Receiving one request of the admin API. A full body over a slow line fits. */
+  readonly adminRequestTimeoutMs: number;
+  /** Lifetime of a token that the development issuer makes. A working week; longer ones are for real providers. */
+  readonly mintedTokenTtlMsMax: number;
+  /** Sessions in one answer of the admin API. */
+  readonly sessionListMax: number;
 }
 
 const KiB = 1024;
@@ -73,10 +107,20 @@ export const defaultLimits: Limits = {
   analysisQueueMax: 256,
   analysisCacheBytesMax: 64 * MiB,
   catalogWaitMs: 10_000,
+  catalogReadTimeoutMs: 30_000,
   catalogRefreshMs: 30_000,
   preparedStatementsMax: 4_096,
   portalsMax: 1_024,
   pipelineDepthMax: 4_096,
+  tokenGraceMs: 60_000,
+  tokenClockToleranceMs: 30_000,
+  verifiedTokensMax: 10_000,
+  keySetTimeoutMs: 5_000,
+  keySetBytesMax: 1 * MiB,
+  keySetRefreshMs: 10 * 60_000,
+  keySetStaleMs: 60 * 60_000,
+  keySetCooldownMs: 10_000,
+  keySetRetryMs: 1_000,
   authenticationTimeoutMs: 15_000,
   unauthenticatedMax: 512,
   unauthenticatedPerAddressMax: 128,
@@ -88,5 +132,12 @@ export const defaultLimits: Limits = {
   drainTimeoutMs: 10_000,
   spoolBytesMax: 1024 * MiB,
   spoolRecordBytesMax: 17 * MiB,
+  spoolQueueBytesMax: 64 * MiB,
+  spoolRecentBytesMax: 16 * MiB,
+  recordingChunkBytesMax: 1 * MiB,
+  recordingOpenFilesMax: 256,
   adminBodyBytesMax: 8 * MiB,
+  adminRequestTimeoutMs: 60_000,
+  mintedTokenTtlMsMax: 7 * 24 * 3_600_000,
+  sessionListMax: 10_000,
 };

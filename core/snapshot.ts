@@ -135,4 +135,6 @@ export interface IdentityProviderSpec {
   /** PEM file of the CA that signs the issuer's certificate; the system's when absent. */
   readonly caFile?: string;
   readonly groupsClaim: string;
+  /** How far its clock may be from ours; the gateway's own bound when absent. 0 for the built-in issuer: it is the same clock. */
+  readonly clockToleranceMs?: number;
 }

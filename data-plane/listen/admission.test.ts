@@ -2,7 +2,14 @@ import { defaultLimits } from "@sluice/core/limits.ts";
 import { describe, expect, it } from "vitest";
 import { Admission } from "./admission.ts";
 
-const limits = { ...defaultLimits, unauthenticatedMax: 3, unauthenticatedPerAddressMax: 2, sessionsMax: 3, sessionsPerAddressMax: 2, sessionsPerPrincipalMax: 1 };
+const limits = {
+  ...defaultLimits,
+  unauthenticatedMax: 3,
+  unauthenticatedPerAddressMax: 2,
+  sessionsMax: 3,
+  sessionsPerAddressMax: 2,
+  sessionsPerPrincipalMax: 1,
+};
 
 describe("Admission", () => {
   it("caps strangers per address and in all, and forgets those that left", () => {

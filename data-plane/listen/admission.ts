@@ -25,7 +25,8 @@ export class Admission {
 
   /** A stranger connects. Throws `too_many_connections` above the caps for connections that have not authenticated. */
   enter(address: string): Release {
-    if (this.#unauthenticated >= this.#limits.unauthenticatedMax) throw tooMany("this gateway has too many connections that are still logging in");
+    if (this.#unauthenticated >= this.#limits.unauthenticatedMax)
+      throw tooMany("this gateway has too many connections that are still logging in");
     if (count(this.#unauthenticatedByAddress, address) >= this.#limits.unauthenticatedPerAddressMax) {
       throw tooMany("your address has too many connections that are still logging in");
     }
@@ -40,8 +41,10 @@ export class Admission {
   /** A principal opens a session. Throws `too_many_connections` above the caps per gateway, address and principal. */
   open(address: string, principal: string): Release {
     if (this.#sessions >= this.#limits.sessionsMax) throw tooMany("this gateway has reached its number of sessions");
-    if (count(this.#sessionsByAddress, address) >= this.#limits.sessionsPerAddressMax) throw tooMany("your address has reached its number of sessions");
-    if (count(this.#sessionsByPrincipal, principal) >= this.#limits.sessionsPerPrincipalMax) throw tooMany("you have reached your number of sessions");
+    if (count(this.#sessionsByAddress, address) >= this.#limits.sessionsPerAddressMax)
+      throw tooMany("your address has reached its number of sessions");
+    if (count(this.#sessionsByPrincipal, principal) >= this.#limits.sessionsPerPrincipalMax)
+      throw tooMany("you have reached your number of sessions");
     this.#sessions += 1;
     add(this.#sessionsByAddress, address, 1);
     add(this.#sessionsByPrincipal, principal, 1);
@@ -54,7 +57,9 @@ export class Admission {
 }
 
 function tooMany(what: string): GatewayError {
-  return new GatewayError("too_many_connections", `Connection refused: ${what}.`, { hint: "Close connections that are not in use, use a pool, or try again shortly." });
+  return new GatewayError("too_many_connections", `Connection refused: ${what}.`, {
+    hint: "Close connections that are not in use, use a pool, or try again shortly.",
+  });
 }
 
 function count(counts: Map<string, number>, key: string): number {

@@ -50,7 +50,10 @@ export class ReloadingCertificate {
       this.#stamp = stamp;
       this.#log.info({ certFile: this.#files.certFile }, "the gateway's certificate was reloaded");
     } catch (error) {
-      this.#log.warn({ err: error, certFile: this.#files.certFile }, "the changed certificate cannot be used; the former one stays in force");
+      this.#log.warn(
+        { err: error, certFile: this.#files.certFile },
+        "the changed certificate cannot be used; the former one stays in force",
+      );
     }
   }
 

@@ -2,13 +2,26 @@ import { describe, expect, it } from "vitest";
 import { decodeProxyHeader } from "./proxy-protocol.ts";
 
 const signature = Buffer.from("0d0a0d0a000d0a515549540a", "hex");
-const v4 = Buffer.concat([signature, Buffer.from("2111000c", "hex"), Buffer.from([192, 0, 2, 7, 127, 0, 0, 1, 0x1f, 0x90, 0x15, 0x38])]);
-const v6 = Buffer.concat([signature, Buffer.from("21210024", "hex"), Buffer.from("20010db8000000000000000000000001", "hex"), Buffer.alloc(20)]);
+const v4 = Buffer.concat([
+  signature,
+  Buffer.from("2111000c", "hex"),
+  Buffer.from([192, 0, 2, 7, 127, 0, 0, 1, 0x1f, 0x90, 0x15, 0x38]),
+]);
+const v6 = Buffer.concat([
+  signature,
+  Buffer.from("21210024", "hex"),
+  Buffer.from("20010db8000000000000000000000001", "hex"),
+  Buffer.alloc(20),
+]);
 const local = Buffer.concat([signature, Buffer.from("20000000", "hex")]);
 
 describe("decodeProxyHeader", () => {
   it("reads IPv4, IPv6 and LOCAL, and says where the header ends", () => {
-    expect(decodeProxyHeader(Buffer.concat([v4, Buffer.from("rest")]))).toEqual({ kind: "complete", address: "192.0.2.7", headerBytes: 28 });
+    expect(decodeProxyHeader(Buffer.concat([v4, Buffer.from("rest")]))).toEqual({
+      kind: "complete",
+      address: "192.0.2.7",
+      headerBytes: 28,
+    });
     expect(decodeProxyHeader(v6)).toEqual({ kind: "complete", address: "2001:db8:0:0:0:0:0:1", headerBytes: 52 });
     expect(decodeProxyHeader(local)).toEqual({ kind: "complete", address: null, headerBytes: 16 });
   });

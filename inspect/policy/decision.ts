@@ -13,6 +13,8 @@ export interface Decision {
   readonly rule: string;
   readonly rules: readonly string[];
   readonly reason: string;
+  /** What to do next, for people, where the rule knows it. */
+  readonly hint?: string;
   readonly policyVersion: string;
   readonly statement: DecisionStatement;
   readonly columns: readonly DecisionColumn[];

@@ -1,0 +1,80 @@
+/** Answers "what would you decide" with the same analysis and the same policy as a session. Only catalog reads reach the target. */
+import { GatewayError } from "@sluice/core/errors.ts";
+import { newDecisionId, newSessionId } from "@sluice/core/ids.ts";
+import type { Principal } from "@sluice/core/principal.ts";
+import { decideBatch, mergeDecisions, unparsedDecision } from "@sluice/inspect/policy/decide.ts";
+import { precheckStatement } from "@sluice/inspect/sql/precheck.ts";
+import { applyScopeChange, emptyScope } from "@sluice/inspect/sql/scope.ts";
+import type { DecisionExplainer, ExplainRequest } from "@sluice/rpc/explain.ts";
+import type { GatewayParts } from "./gateway-parts.ts";
+import { decisionJson } from "./session/judge.ts";
+import { resolveResource } from "./session/resource-access.ts";
+
+export function createExplainer(parts: GatewayParts): DecisionExplainer {
+  return { explain: (request) => explain(parts, request) };
+}
+
+async function explain(parts: GatewayParts, request: ExplainRequest): Promise<Readonly<Record<string, unknown>>> {
+  if (request.sql.length === 0) throw new GatewayError("statement_invalid", "There is no statement to explain.");
+  const policy = parts.policies.current;
+  const principal = principalOf(request, policy.snapshot.identityProviders[0]?.issuer ?? "");
+  const { resource, database } = resolveResource(policy, principal, request.resource, "postgres");
+  const catalog = parts.catalogs.entry(resource, database);
+  const { bulkRowsMin, bulkLimitMax, safeFunctions } = resource.inspection;
+  const nowMs = parts.clock.nowMs();
+  const session = {
+    id: newSessionId(parts.random),
+    clientAddress: "127.0.0.1",
+    application: "sluice policy explain",
+    startedAtMs: nowMs,
+    declared: {},
+  };
+  let scope = emptyScope;
+  let decision: Readonly<Record<string, unknown>> = {};
+  for (const text of request.sql) {
+    precheckStatement(text, parts.limits);
+    const state = await catalog.wait();
+    const analysis = await parts.analyser.analyse({
+      catalogKey: catalog.key,
+      epoch: state.catalog.epoch,
+      text,
+      scope,
+      settings: { bulkRowsMin, bulkLimitMax, safeFunctions },
+    });
+    if (analysis.kind === "unparsed") {
+      decision = decisionJson(unparsedDecision(newDecisionId(parts.random), policy.compiled));
+      continue;
+    }
+    if (analysis.statements.length === 0) throw new GatewayError("statement_invalid", "The text holds no statement.");
+    const decisions = decideBatch(
+      analysis.statements.map((statement) => ({
+        compiled: policy.compiled,
+        principal,
+        resource,
+        session,
+        statement,
+        text,
+        labels: state.labels,
+        nowMs,
+        decisionId: newDecisionId(parts.random),
+      })),
+    );
+    decision = decisionJson(mergeDecisions(decisions));
+    for (const { scopeChange } of analysis.statements) if (scopeChange !== null) scope = applyScopeChange(scope, scopeChange);
+  }
+  return decision;
+}
+
+function principalOf({ as }: ExplainRequest, issuer: string): Principal {
+  const claims = as.claims ?? {};
+  const text = (name: string): string => (typeof claims[name] === "string" ? claims[name] : "");
+  return {
+    subject: as.sub,
+    issuer: as.iss ?? issuer,
+    groups: as.groups,
+    kind: text("sluice_kind") || "user",
+    owner: text("sluice_owner"),
+    task: text("sluice_task"),
+    claims: { ...claims, sub: as.sub, groups: as.groups },
+  };
+}

@@ -1,0 +1,95 @@
+/**
+ * One gateway: listeners, policies, catalogs, sessions. Decides alone; reaches targets only through the agent link and leaves
+ * nothing behind but what is in the spool.
+ */
+import type { Config } from "@sluice/core/config.ts";
+import type { Clock } from "@sluice/core/clock.ts";
+import type { Limits } from "@sluice/core/limits.ts";
+import type { Random } from "@sluice/core/random.ts";
+import type { Spool } from "@sluice/events/spool.ts";
+import type { AgentLink } from "@sluice/rpc/agent-link.ts";
+import type { DecisionExplainer } from "@sluice/rpc/explain.ts";
+import type { SnapshotSource } from "@sluice/rpc/snapshot-source.ts";
+import type { Logger } from "pino";
+import { Analyser } from "./analysis/analyser.ts";
+import { drivers } from "./drivers/table.ts";
+import { createExplainer } from "./explain.ts";
+import type { GatewayParts } from "./gateway-parts.ts";
+import { createTokenVerifier } from "./identity/token-verifier.ts";
+import { Admission } from "./listen/admission.ts";
+import { type CertificateFiles, ReloadingCertificate } from "./listen/certificate.ts";
+import { type Listener, startListener } from "./listen/listener.ts";
+import { PolicyStore } from "./policy-watch/policy-store.ts";
+import { CancelKeys } from "./session/cancel-keys.ts";
+import { LiveSessions } from "./session/live-sessions.ts";
+import { Catalogs } from "./upstream/catalogs.ts";
+
+export interface GatewayOptions {
+  readonly config: Config["dataPlane"];
+  /** Null only with `plaintext-loopback`. */
+  readonly certificate: CertificateFiles | null;
+  readonly snapshots: SnapshotSource;
+  readonly agentLink: AgentLink;
+  readonly spool: Spool;
+  readonly limits: Limits;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Logger;
+}
+
+export interface Gateway {
+  readonly listeners: readonly { readonly protocol: string; readonly address: string }[];
+  readonly explainer: DecisionExplainer;
+  /** Stops accepting, lets sessions finish within `drainTimeoutMs`, then ends them. */
+  drain(): Promise<void>;
+  /** Frees everything; call after `drain`. */
+  close(): Promise<void>;
+}
+
+/** Starts serving. Throws GatewayError `config_invalid` for certificates, addresses or policies that cannot be used. */
+export async function startGateway(options: GatewayOptions): Promise<Gateway> {
+  const { limits, clock, random, log, agentLink, spool } = options;
+  const policies = new PolicyStore(options.snapshots, log);
+  const analyser = new Analyser({ limits, log });
+  const catalogs = new Catalogs({ agentLink, analyser, policies, limits, clock, log });
+  const certificate = options.certificate === null ? null : await ReloadingCertificate.load(options.certificate, log);
+  const verifier = createTokenVerifier({ providers: () => policies.current.snapshot.identityProviders, clock, limits, log });
+  const sessions = new LiveSessions();
+  let draining = false;
+  const parts: GatewayParts = {
+    agentLink,
+    spool,
+    policies,
+    catalogs,
+    analyser,
+    verifier,
+    admission: new Admission(limits),
+    cancelKeys: new CancelKeys(random),
+    sessions,
+    certificate,
+    limits,
+    clock,
+    random,
+    log,
+    draining: () => draining,
+  };
+  const listeners: Listener[] = [];
+  for (const listener of options.config.listeners)
+    listeners.push(await startListener(listener, drivers[listener.protocol], parts));
+  return {
+    listeners: listeners.map(({ protocol, address }) => ({ protocol, address })),
+    explainer: createExplainer(parts),
+    drain: async () => {
+      draining = true;
+      for (const listener of listeners) void listener.stop();
+      await sessions.drain(clock, limits.drainTimeoutMs);
+    },
+    close: async () => {
+      catalogs.close();
+      policies.close();
+      certificate?.close();
+      verifier.close();
+      await analyser.close();
+    },
+  };
+}

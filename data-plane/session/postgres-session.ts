@@ -1,0 +1,252 @@
+/**
+ * One authenticated PostgreSQL session: moves bytes between the caller's socket, the machine and the target's stream, in order,
+ * with back-pressure end to end. What goes to the caller is recorded first; in strict mode it also waits until it is durable.
+ */
+import type { Duplex } from "node:stream";
+import { GatewayError, toGatewayError } from "@sluice/core/errors.ts";
+import type { Limits } from "@sluice/core/limits.ts";
+import { encodeGatewayError } from "@sluice/inspect/wire/postgres/errors.ts";
+import { PostgresRelay } from "@sluice/inspect/wire/postgres/relay.ts";
+import type { TargetConnection } from "@sluice/rpc/agent-link.ts";
+import type { Logger } from "pino";
+import type { SessionJudge } from "./judge.ts";
+import type { SessionLog } from "./session-log.ts";
+
+export interface PostgresSessionParts {
+  readonly caller: Duplex;
+  readonly target: TargetConnection;
+  readonly judge: SessionJudge;
+  readonly sessionLog: SessionLog;
+  readonly limits: Limits;
+  readonly log: Logger;
+}
+
+/** A caller that does not take its last bytes is cut off. Milliseconds. */
+const GOODBYE_MS = 2_000;
+
+export class PostgresSession {
+  readonly #parts: PostgresSessionParts;
+  readonly #relay: PostgresRelay;
+  readonly #ended: Promise<string>;
+  #resolveEnded: (code: string) => void = () => {};
+  #endCode: string | undefined;
+  /** Bytes recorded but not yet durable, in order of release. */
+  #unreleasedBytes = 0;
+  /** Set while bytes to the target wait for their statement's record. */
+  #forwardGate: Promise<void> | undefined;
+  #analysing = false;
+  #pausedCaller = false;
+  #pausedTarget = false;
+
+  constructor(parts: PostgresSessionParts) {
+    this.#parts = parts;
+    this.#relay = new PostgresRelay(parts.judge, parts.limits);
+    this.#ended = new Promise((resolve) => {
+      this.#resolveEnded = resolve;
+    });
+  }
+
+  /** Runs until either side ends. Resolves with the code of the ending (`closed` for an ordinary one); both sides are destroyed by then. */
+  run(early: Buffer): Promise<string> {
+    const { caller } = this.#parts;
+    const { stream } = this.#parts.target;
+    caller.on("data", (chunk: Buffer) => this.#feed(() => this.#relay.receiveFromCaller(chunk)));
+    caller.on("drain", () => this.#balance());
+    caller.on("end", () => this.#end("caller_gone", null));
+    caller.on("error", () => this.#end("caller_gone", null));
+    caller.on("close", () => this.#end("caller_gone", null));
+    stream.on("data", (chunk: Buffer) => this.#feed(() => this.#relay.receiveFromTarget(chunk)));
+    stream.on("drain", () => this.#balance());
+    stream.on("end", () => this.#feed(() => this.#relay.targetClosed()));
+    stream.on("error", () => this.#feed(() => this.#relay.targetClosed()));
+    stream.on("close", () => this.#feed(() => this.#relay.targetClosed()));
+    if (early.length > 0) this.#feed(() => this.#relay.receiveFromCaller(early));
+    else this.#balance();
+    return this.#ended;
+  }
+
+  /** No statement is running and no transaction is open. */
+  get idle(): boolean {
+    return this.#relay.idle && !this.#analysing && this.#unreleasedBytes === 0;
+  }
+
+  /** Tells the caller why (FATAL) and ends. */
+  terminate(error: GatewayError): void {
+    this.#feed(() => this.#relay.terminate(error));
+  }
+
+  /** The caller asked, with its key, to cancel what runs. */
+  cancel(): void {
+    this.#parts.target
+      .cancel()
+      .catch((error: unknown) => this.#parts.log.debug({ err: error }, "a cancel request could not be delivered"));
+  }
+
+  #feed(step: () => void): void {
+    if (this.#endCode !== undefined) return;
+    try {
+      step();
+      this.#drain();
+    } catch (error) {
+      this.#fail(toGatewayError(error));
+    }
+  }
+
+  /** Moves what the machine has produced to the sockets, then carries out what it asks for. */
+  #drain(): void {
+    const { output } = this.#relay;
+    const toTarget = output.toTarget.splice(0);
+    const toCaller = output.toCaller.splice(0);
+    const actions = output.actions.splice(0);
+    if (toTarget.length > 0) this.#forward(toTarget);
+    if (toCaller.length > 0) this.#release(toCaller);
+    for (const action of actions) {
+      switch (action.kind) {
+        case "analysisNeeded":
+          this.#analyse();
+          break;
+        case "cancelTarget":
+          this.#cancelForLimit();
+          break;
+        case "catalogStale":
+          break;
+        case "end":
+          if (action.error === null) this.#end("closed", null);
+          else this.#end(action.error.code, null);
+          break;
+      }
+    }
+    if (this.#relay.idle) this.#parts.judge.transactionEnded();
+    this.#balance();
+  }
+
+  #forward(buffers: Buffer[]): void {
+    const { stream } = this.#parts.target;
+    if (this.#parts.judge.takeMustBeDurable()) {
+      const durable = this.#parts.sessionLog.durable();
+      const gate = (this.#forwardGate ?? Promise.resolve()).then(() => durable);
+      this.#chainForward(gate, buffers);
+    } else if (this.#forwardGate !== undefined) this.#chainForward(this.#forwardGate, buffers);
+    else writeAll(stream, buffers);
+  }
+
+  #chainForward(gate: Promise<void>, buffers: Buffer[]): void {
+    const next: Promise<void> = gate.then(
+      () => {
+        if (this.#endCode === undefined) writeAll(this.#parts.target.stream, buffers);
+        if (this.#forwardGate === next) this.#forwardGate = undefined;
+      },
+      (error: unknown) => this.#fail(toGatewayError(error)),
+    );
+    this.#forwardGate = next;
+  }
+
+  #release(buffers: Buffer[]): void {
+    const bytes = buffers.length === 1 ? buffers[0]! : Buffer.concat(buffers);
+    this.#parts.sessionLog.append({ kind: "released", bytes });
+    if (!this.#parts.judge.strict && this.#unreleasedBytes === 0) {
+      this.#parts.caller.write(bytes);
+      return;
+    }
+    this.#unreleasedBytes += bytes.length;
+    // Calls resolve in the order they were made, so chunks leave in order.
+    this.#parts.sessionLog.durable().then(
+      () => {
+        this.#unreleasedBytes -= bytes.length;
+        if (!this.#parts.caller.destroyed) this.#parts.caller.write(bytes);
+        if (this.#endCode === undefined) this.#balance();
+        else if (this.#unreleasedBytes === 0) this.#closeBoth();
+      },
+      (error: unknown) => this.#fail(toGatewayError(error)),
+    );
+  }
+
+  #analyse(): void {
+    if (this.#analysing) return;
+    this.#analysing = true;
+    void this.#parts.judge.resolvePending().then(() => {
+      this.#analysing = false;
+      this.#feed(() => this.#relay.resume());
+    });
+  }
+
+  #cancelForLimit(): void {
+    const settled = (): void => this.#feed(() => this.#relay.cancelSettled());
+    this.#parts.target.cancel().then(settled, settled);
+  }
+
+  /** Reads from each side only while the other can take it. */
+  #balance(): void {
+    if (this.#endCode !== undefined) return;
+    const { caller, limits } = this.#parts;
+    const { stream } = this.#parts.target;
+    const pauseTarget = caller.writableLength + this.#unreleasedBytes > limits.outboundBufferBytesMax;
+    if (pauseTarget !== this.#pausedTarget) {
+      this.#pausedTarget = pauseTarget;
+      if (pauseTarget) stream.pause();
+      else stream.resume();
+    }
+    const pauseCaller =
+      !this.#relay.readsCaller || stream.writableLength > limits.outboundBufferBytesMax || this.#forwardGate !== undefined;
+    if (pauseCaller !== this.#pausedCaller) {
+      this.#pausedCaller = pauseCaller;
+      if (pauseCaller) caller.pause();
+      else caller.resume();
+    }
+    if (this.#forwardGate !== undefined) void this.#forwardGate.then(() => this.#balance());
+  }
+
+  /** A fault inside this session: the caller is told, both sides close. */
+  #fail(error: GatewayError): void {
+    if (this.#endCode !== undefined) return;
+    if (error.code === "internal") this.#parts.log.error({ err: error.cause ?? error }, "a session ended by a fault");
+    this.#end(error.code, encodeGatewayError(error, "FATAL"));
+  }
+
+  #end(code: string, lastWords: Buffer | null): void {
+    if (this.#endCode !== undefined) return;
+    this.#endCode = code;
+    this.#parts.judge.transactionEnded();
+    if (lastWords !== null && !this.#parts.caller.destroyed) this.#sayLast(lastWords);
+    if (this.#unreleasedBytes === 0) this.#closeBoth();
+    else setTimeout(() => this.#closeBoth(), GOODBYE_MS).unref();
+  }
+
+  /** After what is still on its way to the disk; at once where the spool itself has failed (the sentence holds no data). */
+  #sayLast(lastWords: Buffer): void {
+    const { caller, sessionLog } = this.#parts;
+    const say = (): void => {
+      this.#unreleasedBytes -= lastWords.length;
+      if (!caller.destroyed) caller.write(lastWords);
+      this.#closeBoth();
+    };
+    this.#unreleasedBytes += lastWords.length;
+    try {
+      sessionLog.append({ kind: "released", bytes: lastWords });
+    } catch {
+      say();
+      return;
+    }
+    sessionLog.durable().then(say, say);
+  }
+
+  #closeBoth(): void {
+    const { caller, target } = this.#parts;
+    target.stream.destroy();
+    if (!caller.destroyed) {
+      caller.end();
+      setTimeout(() => caller.destroy(), GOODBYE_MS).unref();
+    }
+    this.#resolveEnded(this.#endCode ?? "closed");
+  }
+}
+
+function writeAll(stream: Duplex, buffers: readonly Buffer[]): void {
+  if (buffers.length === 1) {
+    stream.write(buffers[0]!);
+    return;
+  }
+  stream.cork();
+  for (const buffer of buffers) stream.write(buffer);
+  stream.uncork();
+}
