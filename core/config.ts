@@ -1,4 +1,6 @@
 /** The `Config` document of one installation, after validation. Paths are absolute. Parsed by `manifest/config.ts`. */
+import type { Limits } from "./limits.ts";
+
 export interface Config {
   readonly controlPlane: {
     readonly store: { readonly kind: "embedded" } | { readonly kind: "postgres"; readonly url: string };
@@ -13,6 +15,8 @@ export interface Config {
   readonly agent: { readonly secrets: readonly SecretBinding[] };
   readonly events: { readonly bus: "embedded" };
   readonly recorder: { readonly directory: string };
+  /** Bounds that differ from `defaultLimits`. */
+  readonly limits: Partial<Limits>;
   /** Files or directories of manifests, loaded at start. */
   readonly manifests: readonly string[];
 }
