@@ -1,0 +1,58 @@
+/**
+ * What the composition root gives the control plane and gets from it. The control plane never sees a result row and never
+ * holds a target secret; everything it needs from other planes comes in through the interfaces named here.
+ */
+import type { Clock } from "@sluice/core/clock.ts";
+import type { Config } from "@sluice/core/config.ts";
+import type { Limits } from "@sluice/core/limits.ts";
+import type { Random } from "@sluice/core/random.ts";
+import type { RecordConsumer } from "@sluice/events/bus.ts";
+import type { DecisionExplainer } from "@sluice/rpc/explain.ts";
+import type { RecordingReader } from "@sluice/rpc/recordings.ts";
+import type { SnapshotSource } from "@sluice/rpc/snapshot-source.ts";
+import type { Logger } from "pino";
+
+export interface ControlPlaneOptions {
+  readonly config: Config;
+  /** Absolute. The certificate authority, the embedded store and the development issuer's keys live below it. */
+  readonly dataDirectory: string;
+  /** Texts of the manifests that the configuration names; applied at each start. */
+  readonly manifestFiles: readonly ManifestFile[];
+  readonly limits: Limits;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Logger;
+  /** Asked on each `policy explain`; the gateway may start after the control plane. */
+  readonly explainer: () => DecisionExplainer;
+  readonly recordings: RecordingReader;
+}
+
+/** A file as it was read: `path` is for messages only. */
+export interface ManifestFile {
+  readonly path: string;
+  readonly text: string;
+}
+
+/** Files in PEM. `certFile` holds the certificate alone; its issuer is the installation's CA. */
+export interface CertificateFiles {
+  readonly certFile: string;
+  readonly keyFile: string;
+}
+
+export interface ControlPlane {
+  /** `https://host:port` of the admin API. */
+  readonly adminUrl: string;
+  /** Bearer token of the admin API. Belongs in the ready file and nowhere else. */
+  readonly adminToken: string;
+  /** PEM of the installation's CA: verifies admin, issuer and the gateway's own certificate. */
+  readonly caFile: string;
+  /** Issuer URL of the development issuer; undefined when it is off. */
+  readonly issuerUrl: string | undefined;
+  readonly snapshots: SnapshotSource;
+  /** To be subscribed to the bus as a durable consumer. */
+  readonly sessionIndex: RecordConsumer;
+  /** For 127.0.0.1, ::1, localhost and the listeners' hosts. Both files are replaced in place when renewed. */
+  readonly gatewayCertificate: CertificateFiles;
+  /** Finishes requests that run (bounded), then stops the store. Safe to call twice. */
+  close(): Promise<void>;
+}
