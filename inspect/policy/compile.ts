@@ -3,8 +3,10 @@
  * rule: one whose condition has a fault fails towards no (an allow rule never matches, every other kind always does).
  */
 import { assertNever } from "@sluice/core/assert-never.ts";
-import type { PolicySpec, RuleSpec, Snapshot } from "@sluice/core/snapshot.ts";
+import type { Principal } from "@sluice/core/principal.ts";
+import type { PolicySpec, ResourceSpec, RuleSpec, Snapshot } from "@sluice/core/snapshot.ts";
 import { type Condition, type ConditionFacts, compileCondition } from "./conditions.ts";
+import { matchesPrincipal, matchesResource } from "./selectors.ts";
 
 export interface CompiledSnapshot {
   readonly snapshot: Snapshot;
@@ -56,6 +58,19 @@ export function compileSnapshot(snapshot: Snapshot): {
   policies.sort((a, b) => compareText(a.spec.name, b.spec.name));
   const valueEntities = new Set(snapshot.classifiers.filter((one) => one.values !== undefined).map((one) => one.entity));
   return { compiled: { snapshot, version: snapshot.version, policies, valueEntities }, faults };
+}
+
+/**
+ * Whether any policy lets this principal do anything on this resource. Without that the resource is not even named to them.
+ * Conditions are not asked: they speak of statements.
+ */
+export function mayReach(compiled: CompiledSnapshot, principal: Principal, resource: ResourceSpec): boolean {
+  return compiled.policies.some(
+    ({ spec, rules }) =>
+      matchesPrincipal(spec.principals, principal) &&
+      matchesResource(spec.resources, resource) &&
+      rules.some((rule) => rule.spec.effect === "allow" || rule.spec.effect === "approve"),
+  );
 }
 
 function compileRule(policy: string, spec: RuleSpec, index: number, faults: PolicyFault[]): CompiledRule {

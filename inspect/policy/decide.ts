@@ -6,63 +6,43 @@ import { GatewayError } from "@sluice/core/errors.ts";
 import type { DecisionId } from "@sluice/core/ids.ts";
 import { statementClasses, type StatementClass, type StatementEffect } from "../sql/model.ts";
 import { builtinDenials, type Denial } from "./builtin.ts";
-import type { CompiledRule } from "./compile.ts";
-import { type ConditionFacts, factsFor } from "./conditions.ts";
+import type { CompiledRule, CompiledSnapshot } from "./compile.ts";
 import { type Decision, type DecisionColumn, type DecisionEffect, decisionEffects } from "./decision.ts";
 import type { DecideInput } from "./input.ts";
-import { type ColumnMask, maskingFrom, type PrincipalMasking } from "./masking.ts";
-import { type ApplicableRules, applicableRules, type MaskRule, protectionFor, UNKNOWN_ORIGIN } from "./protection.ts";
+import type { ColumnMask, PrincipalMasking } from "./column-masks.ts";
+import { matchStatement, type Matching } from "./matching.ts";
+import type { ApplicableRules } from "./protection.ts";
 
+export type { SessionFacts } from "./conditions.ts";
 export type { DecideInput } from "./input.ts";
 
 /** Decides one statement. Never throws for anything a policy, a statement or a principal holds. */
 export function decide(input: DecideInput): Decision {
-  return decideWithMasking(input).decision;
-}
-
-/** Decides one statement and says how its results are masked. */
-export function decideWithMasking(input: DecideInput): { readonly decision: Decision; readonly masking: PrincipalMasking } {
-  const { compiled, statement, labels } = input;
-  const rules = applicableRules(compiled, input.principal, input.resource);
-  const protection = protectionFor(rules, labels, compiled);
-  const influences = statement.influences.map(({ column }) => column).filter((column) => isProtected(column, protection.columns));
-  const bulkExport =
-    statement.bulkExport || (statement.bulkShape && statement.bulkRelations.some((name) => labels.protectedRelations.has(name)));
-  const matching = new Matching(input, [...new Set(influences)].sort(), bulkExport);
-
-  const holdingMasks = rules.mask.filter((rule) => matching.holds(rule));
-  const masking = maskingFrom(input, protection, holdingMasks);
+  const { compiled, statement } = input;
+  const matching = matchStatement(input);
+  const { masking } = matching;
   const columns = maskColumns(input, masking);
-  const outcome = compose({
-    rules,
-    matching,
-    holdingMasks,
-    denials: builtinDenials(input, protection),
-    masks: columns.flatMap(({ mask }) => mask ?? []),
+  const outcome = compose(
     input,
-  });
-  const decision: Decision = {
+    matching,
+    columns.flatMap(({ mask }) => mask ?? []),
+  );
+  return {
     id: input.decisionId,
     ...outcome,
     policyVersion: compiled.version,
     statement: {
       class: statement.class,
-      effects: [...new Set(statement.effects.map(({ name }) => name))],
+      effects: unique(statement.effects.map(({ name }) => name)),
       relations: statement.relations,
       influences: matching.influences,
-      bulkExport,
+      bulkExport: matching.bulkExport,
       hasWhere: statement.hasWhere,
       limit: statement.limit,
       undecided: statement.undecided,
     },
     columns: columns.map(({ column }) => column),
   };
-  return { decision, masking };
-}
-
-/** How results of this statement are masked for this principal; the same as in `decideWithMasking`. */
-export function maskingFor(input: DecideInput): PrincipalMasking {
-  return decideWithMasking(input).masking;
 }
 
 /** Decides a batch statement by statement. It is for the caller to refuse the whole when any of them is refused. */
@@ -105,7 +85,7 @@ export function mergeDecisions(decisions: readonly Decision[]): Decision {
 }
 
 /** The decision on a text that the grammar does not accept: what cannot be read cannot be allowed. */
-export function unparsedDecision(decisionId: DecisionId, policyVersion: string): Decision {
+export function unparsedDecision(decisionId: DecisionId, compiled: CompiledSnapshot): Decision {
   return {
     id: decisionId,
     effect: "deny",
@@ -113,7 +93,7 @@ export function unparsedDecision(decisionId: DecisionId, policyVersion: string):
     rules: ["builtin/unparsed"],
     reason: "The statement cannot be parsed, so it cannot be known what it would do.",
     hint: "Check the syntax at the position given.",
-    policyVersion,
+    policyVersion: compiled.version,
     statement: {
       class: "unknown",
       effects: [],
@@ -129,73 +109,22 @@ export function unparsedDecision(decisionId: DecisionId, policyVersion: string):
   };
 }
 
-/** Which rules match one statement: conditions are asked once per class of its effects, with facts made once per class. */
-class Matching {
-  readonly effects: readonly StatementEffect[];
-  readonly influences: readonly string[];
-  readonly #classes: readonly StatementClass[];
-  readonly #factsOf: (statementClass: StatementClass) => ConditionFacts;
-
-  constructor(input: DecideInput, influences: readonly string[], bulkExport: boolean) {
-    const { statement } = input;
-    // The statement's own class is asked about too: if it is graver than all its effects, something must have made it so.
-    const own = { name: statement.class, class: statement.class };
-    const covered = statement.effects.some((effect) => effect.class === statement.class);
-    this.effects = covered ? statement.effects : [...statement.effects, own];
-    this.influences = influences;
-    this.#classes = unique(this.effects.map((effect) => effect.class));
-    const facts = new Map<StatementClass, ConditionFacts>();
-    let make: ((statementClass: StatementClass) => ConditionFacts) | undefined;
-    this.#factsOf = (statementClass) => {
-      const known = facts.get(statementClass);
-      if (known !== undefined) return known;
-      make ??= factsFor({ ...input, influences, bulkExport });
-      const made = make(statementClass);
-      facts.set(statementClass, made);
-      return made;
-    };
-  }
-
-  /** For deny, mask, limit and approve rules: an error counts as a match. */
-  holds(rule: CompiledRule): boolean {
-    return this.#classes.some((statementClass) => this.holdsFor(rule, statementClass));
-  }
-
-  holdsFor(rule: CompiledRule, statementClass: StatementClass): boolean {
-    return rule.matches(() => this.#factsOf(statementClass)) !== "no";
-  }
-
-  /** For allow rules: an error counts as no match. */
-  allows(rule: CompiledRule, statementClass: StatementClass): boolean {
-    return rule.matches(() => this.#factsOf(statementClass)) === "yes";
-  }
-
-  allowsAny(rule: CompiledRule): boolean {
-    return this.#classes.some((statementClass) => this.allows(rule, statementClass));
-  }
-}
-
-interface Composition {
-  readonly rules: ApplicableRules;
-  readonly matching: Matching;
-  readonly holdingMasks: readonly MaskRule[];
-  readonly denials: readonly Denial[];
-  readonly masks: readonly ColumnMask[];
-  readonly input: DecideInput;
-}
-
 type Outcome = Pick<Decision, "effect" | "rule" | "rules" | "reason" | "hint" | "rowsMax">;
 
-function compose(parts: Composition): Outcome {
-  const { rules, matching, holdingMasks, masks, input } = parts;
+function compose(input: DecideInput, matching: Matching, masks: readonly ColumnMask[]): Outcome {
+  const { rules } = matching;
   const denying = rules.deny.filter((rule) => matching.holds(rule));
   const limiting = rules.limit.filter((rule) => matching.holds(rule));
   const allowing = rules.allow.filter((rule) => matching.allowsAny(rule));
   const approving = rules.approve.filter((rule) => matching.holds(rule));
   const lowest = limiting.toSorted((a, b) => a.spec.rows - b.spec.rows)[0];
   const coverage = cover(rules, matching);
-  const denials = [...denying.map(ruleDenial), ...parts.denials, ...defaultDenial(coverage.uncovered, rules, input)];
-  const matched = [...denying, ...approving, ...holdingMasks, ...limiting, ...allowing].map(({ id }) => id);
+  const denials = [
+    ...denying.map(ruleDenial),
+    ...builtinDenials(input, matching.protection),
+    ...defaultDenial(coverage.uncovered, rules, input),
+  ];
+  const matched = [...denying, ...approving, ...matching.masks, ...limiting, ...allowing].map(({ id }) => id);
   const builtin = denials.map(({ rule }) => rule).filter((rule) => rule.startsWith("builtin/"));
   const common = { rules: [...unique(matched).sort(), ...builtin], rowsMax: lowest?.spec.rows ?? null };
 
@@ -299,10 +228,6 @@ function maskColumns(
     if (mask === null) return { column, mask };
     return { column: { ...column, mask: { entity: mask.entity, operator: mask.operator.kind } }, mask };
   });
-}
-
-function isProtected(column: string, columns: ReadonlySet<string>): boolean {
-  return columns.has(column) || (column === UNKNOWN_ORIGIN && columns.size > 0);
 }
 
 function gravity(effect: DecisionEffect): number {
