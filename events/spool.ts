@@ -8,7 +8,10 @@ import type { SessionRecord } from "./session-events.ts";
 export type SpoolPosition = number;
 
 export interface Spool {
-  /** Appends in order, without waiting. The record's `bytes` must never be written to afterwards. Throws GatewayError `recording_unavailable` when the spool is full or has failed. */
+  /**
+   * Appends in order, without waiting. The record's `bytes` must never be written to afterwards. Throws GatewayError
+   * `recording_unavailable` when the spool is full or has failed.
+   */
   append(record: SessionRecord): void;
   /**
    * Resolves when every record appended before this call is on disk; rejects with `recording_unavailable` when that cannot be.
@@ -19,8 +22,6 @@ export interface Spool {
   follow(from: SpoolPosition, signal: AbortSignal): AsyncIterable<SpoolBatch>;
   /** Where the oldest kept record begins. */
   readonly start: SpoolPosition;
-  /** Where the next durable record will begin: a follower that has come this far has all there is. */
-  readonly end?: SpoolPosition;
   /** Forgets records before `position`: the recorder has them. */
   trim(position: SpoolPosition): Promise<void>;
   /** Resolves when everything appended before this call was trimmed: whoever keeps records has it. */

@@ -1,0 +1,98 @@
+/**
+ * The bus inside one process: hands batches to consumers as function calls. Never calls a batch delivered while no durable consumer is
+ * subscribed (it would be forgotten by all), and never lets a slow watcher hold up a durable one.
+ */
+import { GatewayError } from "@sluice/core/errors.ts";
+import type { EventBus, RecordConsumer } from "./bus.ts";
+import type { SessionRecord } from "./session-events.ts";
+
+/** A watcher that is this many batches behind loses the oldest: it is told nothing, since it can see the gap in sequences. */
+const WATCHER_BATCHES_MAX = 64;
+
+/**
+ * `publish` rejects with the first durable consumer's error (others may have the batch: they deduplicate), or with
+ * `recording_unavailable` when there is none or the bus is closed. Each consumer gets one batch at a time, in order.
+ */
+export function createEmbeddedBus(): EventBus {
+  const durable = new Set<DurableLane>();
+  const watching = new Set<WatcherLane>();
+  let closed = false;
+  return {
+    publish: async (records) => {
+      if (closed) throw refused("the event bus is closed");
+      if (durable.size === 0) throw refused("no recorder is subscribed");
+      for (const watcher of watching) watcher.offer(records);
+      await Promise.all(Array.from(durable, (lane) => lane.deliver(records)));
+    },
+    subscribe: (consumer, { durable: isDurable }) => {
+      if (isDurable) return enter(durable, new DurableLane(consumer));
+      return enter(watching, new WatcherLane(consumer));
+    },
+    close: async () => {
+      closed = true;
+      watching.clear();
+      await Promise.all(Array.from(durable, (lane) => lane.idle()));
+      durable.clear();
+    },
+  };
+}
+
+function enter<Lane>(lanes: Set<Lane>, lane: Lane): () => void {
+  lanes.add(lane);
+  return () => void lanes.delete(lane);
+}
+
+/** One durable consumer: batches wait for their turn, so that it sees them in the order in which they were published. */
+class DurableLane {
+  readonly #consumer: RecordConsumer;
+  #last: Promise<void> = Promise.resolve();
+
+  constructor(consumer: RecordConsumer) {
+    this.#consumer = consumer;
+  }
+
+  deliver(records: readonly SessionRecord[]): Promise<void> {
+    const delivered = this.#last.then(() => this.#consumer.consume(records));
+    this.#last = delivered.catch(() => undefined); // its publisher is told; the next batch is not held up
+    return delivered;
+  }
+
+  idle(): Promise<void> {
+    return this.#last;
+  }
+}
+
+/** One watcher: a short queue, the oldest batch dropped when it is full, failures forgotten. */
+class WatcherLane {
+  readonly #consumer: RecordConsumer;
+  readonly #waiting: (readonly SessionRecord[])[] = [];
+  #busy = false;
+
+  constructor(consumer: RecordConsumer) {
+    this.#consumer = consumer;
+  }
+
+  offer(records: readonly SessionRecord[]): void {
+    if (this.#waiting.length === WATCHER_BATCHES_MAX) this.#waiting.shift();
+    this.#waiting.push(records);
+    if (!this.#busy) void this.#work();
+  }
+
+  async #work(): Promise<void> {
+    this.#busy = true;
+    for (let batch = this.#waiting.shift(); batch !== undefined; batch = this.#waiting.shift()) {
+      try {
+        await this.#consumer.consume(batch);
+      } catch {
+        // A watcher gets what it can take: what it refuses is gone for it.
+      }
+    }
+    this.#busy = false;
+  }
+}
+
+function refused(why: string): GatewayError {
+  return new GatewayError("recording_unavailable", `Session records cannot be delivered: ${why}.`, {
+    hint: "They stay in the gateway's spool and are offered again.",
+  });
+}

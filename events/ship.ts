@@ -1,0 +1,67 @@
+/**
+ * Carries records from a gateway's spool to the bus, at least once and in order. Never trims a record before the bus has said that every
+ * durable consumer has it, and never gives up: a consumer that is away only makes the spool grow.
+ */
+import { setTimeout as delay } from "node:timers/promises";
+import type { EventBus } from "./bus.ts";
+import type { Log } from "./log.ts";
+import type { Spool, SpoolBatch, SpoolPosition } from "./spool.ts";
+
+export interface ShipOptions {
+  /** Ends shipping at once; what was not delivered is offered again after the next start. Await `spool.drained()` first for an orderly end. */
+  readonly signal: AbortSignal;
+  readonly log: Log;
+  /** Called after each delivered batch with the position behind it. */
+  readonly onProgress?: (position: SpoolPosition) => void;
+}
+
+/** Between batches, so that many small commits reach the recorder as one: each batch costs it a sync for every session in it. */
+const LINGER_MS = 20;
+const RETRY_FIRST_MS = 100;
+/** Short enough that a recorder that came back is noticed, long enough to leave a broken one alone. */
+const RETRY_MAX_MS = 5_000;
+
+/** Ships until the signal aborts; resolves then. Rejects only when the spool itself cannot be read. */
+export async function shipSpool(spool: Spool, bus: EventBus, options: ShipOptions): Promise<void> {
+  const { signal, log } = options;
+  for await (const batch of spool.follow(spool.start, signal)) {
+    if (!(await publish(batch, bus, signal, log))) return;
+    await trim(spool, batch.next, log);
+    options.onProgress?.(batch.next);
+    await pause(LINGER_MS, signal);
+  }
+}
+
+/** Offers one batch until it is taken. False when the signal came first. */
+async function publish(batch: SpoolBatch, bus: EventBus, signal: AbortSignal, log: Log): Promise<boolean> {
+  for (let retryMs = RETRY_FIRST_MS; !signal.aborted; retryMs = Math.min(retryMs * 2, RETRY_MAX_MS)) {
+    try {
+      await bus.publish(batch.records);
+      return true;
+    } catch (error) {
+      log.warn(
+        { err: error, records: batch.records.length, retryMs },
+        "Session records were not taken by every consumer; trying again.",
+      );
+      await pause(retryMs, signal);
+    }
+  }
+  return false;
+}
+
+/** Forgetting is no promise to anybody: if it fails, the records are offered again some day and deduplicated. */
+async function trim(spool: Spool, position: SpoolPosition, log: Log): Promise<void> {
+  try {
+    await spool.trim(position);
+  } catch (error) {
+    log.warn({ err: error, position }, "The spool could not forget records that were delivered.");
+  }
+}
+
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  try {
+    await delay(ms, undefined, { signal });
+  } catch {
+    // Aborted: the caller looks at the signal.
+  }
+}
