@@ -65,6 +65,21 @@ export interface Limits {
   readonly sessionsPerPrincipalMax: number;
   /** Connecting and authenticating at the target. */
   readonly targetConnectTimeoutMs: number;
+  /** Delivering a cancel request to the target: a new connection, one message, its close. */
+  readonly targetCancelTimeoutMs: number;
+  /** One message of a target before it is authenticated. Real ones are under 2 KiB. */
+  readonly targetLoginFrameBytesMax: number;
+  /** SCRAM iterations a target may ask for: a hostile one must not buy seconds of our processor. PostgreSQL's default is 4,096. */
+  readonly scramIterationsMax: number;
+  /** Derived SCRAM keys remembered by an agent, so that a login costs no key derivation. About 300 bytes each. */
+  readonly scramKeysMax: number;
+  /** A secret from a variable or file. Real ones are under 1 KiB; more is the wrong file. */
+  readonly secretBytesMax: number;
+  /** Rows and bytes of one catalog read. A hundred thousand tables fit; more is a target that lies. */
+  readonly catalogRowsMax: number;
+  readonly catalogBytesMax: number;
+  /** How long a catalog read waits for a view that is being replaced before it goes without its definition. */
+  readonly catalogLockTimeoutMs: number;
   /** Bytes buffered towards a slow reader before the other side is no longer read. */
   readonly outboundBufferBytesMax: number;
   /** Running sessions may finish this long after SIGTERM. */
@@ -83,6 +98,8 @@ export interface Limits {
   readonly recordingOpenFilesMax: number;
   /** One message of the admin API. */
   readonly adminBodyBytesMax: number;
+  /** Value pattern of a classifier. Real ones have under 100; compiling a longer one costs time and memory per character. */
+  readonly detectorPatternCharsMax: number;
   /** Receiving one request of the admin API. A full body over a slow line fits. */
   readonly adminRequestTimeoutMs: number;
   /** Lifetime of a token that the development issuer makes. A working week; longer ones are for real providers. */
@@ -128,6 +145,14 @@ export const defaultLimits: Limits = {
   sessionsPerAddressMax: 5_000,
   sessionsPerPrincipalMax: 1_000,
   targetConnectTimeoutMs: 10_000,
+  targetCancelTimeoutMs: 5_000,
+  targetLoginFrameBytesMax: 64 * KiB,
+  scramIterationsMax: 1_000_000,
+  scramKeysMax: 1_024,
+  secretBytesMax: 64 * KiB,
+  catalogRowsMax: 2_000_000,
+  catalogBytesMax: 512 * MiB,
+  catalogLockTimeoutMs: 200,
   outboundBufferBytesMax: 1 * MiB,
   drainTimeoutMs: 10_000,
   spoolBytesMax: 1024 * MiB,
@@ -137,6 +162,7 @@ export const defaultLimits: Limits = {
   recordingChunkBytesMax: 1 * MiB,
   recordingOpenFilesMax: 256,
   adminBodyBytesMax: 8 * MiB,
+  detectorPatternCharsMax: 1_000,
   adminRequestTimeoutMs: 60_000,
   mintedTokenTtlMsMax: 7 * 24 * 3_600_000,
   sessionListMax: 10_000,
