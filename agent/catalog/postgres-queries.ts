@@ -1,0 +1,105 @@
+/**
+ * The queries of a catalog read. Every table is qualified and search_path is empty, so that nothing a user made is called or
+ * read in place of the system's own. They read names and definitions; of statistics only the estimated number of rows.
+ * Source: PostgreSQL documentation, "System Catalogs"; runs on 14 and later.
+ */
+
+/** The first object id that initdb does not use: whatever is below came with the server (FirstNormalObjectId). */
+const FIRST_USER_OID = 16_384;
+
+const isSystemSchema = (alias: string): string =>
+  `(${alias}.nspname IN ('pg_catalog', 'information_schema') OR ${alias}.nspname LIKE 'pg\\_toast%')`;
+
+/** In a system schema and of the server's own making: what a superuser adds there later counts as a user's. */
+const isBuiltin = (schema: string, oid: string): string =>
+  `(${schema}.nspname IN ('pg_catalog', 'information_schema') AND ${oid} < ${FIRST_USER_OID})`;
+
+export function beginQuery(lockTimeoutMs: number, statementTimeoutMs: number): string {
+  return [
+    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+    "SET LOCAL search_path = ''",
+    "SET LOCAL quote_all_identifiers = off",
+    "SET LOCAL standard_conforming_strings = on",
+    "SET LOCAL row_security = off",
+    `SET LOCAL lock_timeout = ${lockTimeoutMs}`,
+    `SET LOCAL statement_timeout = ${statementTimeoutMs}`,
+    "SELECT current_setting('server_version_num')",
+  ].join("; ");
+}
+
+/** oid, schema, name, relkind, is system, estimated rows, parents as JSON, columns as JSON ([number, name, type]). */
+export const relationsQuery = `
+SELECT c.oid, n.nspname, c.relname, c.relkind, ${isSystemSchema("n")}, c.reltuples::bigint,
+  (SELECT json_agg(i.inhparent::bigint ORDER BY i.inhseqno) FROM pg_catalog.pg_inherits i
+    WHERE i.inhrelid = c.oid AND c.relkind IN ('r', 'p', 'f')),
+  CASE WHEN ${isSystemSchema("n")} THEN NULL ELSE
+    (SELECT json_agg(json_build_array(a.attnum, a.attname, a.atttypid::bigint) ORDER BY a.attnum)
+      FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) END
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c', 't')`;
+
+const VIEWS = `
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('v', 'm') AND NOT ${isSystemSchema("n")}`;
+
+/** oid, definition. */
+export const definitionsQuery = `SELECT c.oid, pg_catalog.pg_get_viewdef(c.oid) ${VIEWS}`;
+
+/** oid: for when one view's definition cannot be had and the others are asked one by one. */
+export const viewOidsQuery = `SELECT c.oid ${VIEWS}`;
+
+export function definitionQuery(viewOid: number): string {
+  return `SELECT pg_catalog.pg_get_viewdef(${viewOid}::oid)`;
+}
+
+/**
+ * relation, schema and name of each function that runs unseen when the relation is used: triggers, defaults and generated
+ * columns, CHECK constraints, rules, row-level security; also the functions behind user operators in them. Functions of the
+ * server itself are not among pg_depend's rows, and are filtered besides.
+ */
+export const hiddenFunctionsQuery = `
+WITH uses (relation, classid, objid) AS (
+  SELECT adrelid, 'pg_catalog.pg_attrdef'::regclass, oid FROM pg_catalog.pg_attrdef
+  UNION ALL
+  SELECT conrelid, 'pg_catalog.pg_constraint'::regclass, oid FROM pg_catalog.pg_constraint WHERE contype = 'c' AND conrelid <> 0
+  UNION ALL
+  SELECT ev_class, 'pg_catalog.pg_rewrite'::regclass, oid FROM pg_catalog.pg_rewrite WHERE rulename <> '_RETURN'
+  UNION ALL
+  SELECT polrelid, 'pg_catalog.pg_policy'::regclass, oid FROM pg_catalog.pg_policy
+), called (relation, function) AS (
+  SELECT u.relation, d.refobjid FROM uses u JOIN pg_catalog.pg_depend d ON d.classid = u.classid AND d.objid = u.objid
+    WHERE d.refclassid = 'pg_catalog.pg_proc'::regclass
+  UNION
+  SELECT u.relation, o.oprcode FROM uses u JOIN pg_catalog.pg_depend d ON d.classid = u.classid AND d.objid = u.objid
+    JOIN pg_catalog.pg_operator o ON d.refclassid = 'pg_catalog.pg_operator'::regclass AND o.oid = d.refobjid
+  UNION
+  SELECT t.tgrelid, t.tgfoid FROM pg_catalog.pg_trigger t WHERE NOT t.tgisinternal
+)
+SELECT DISTINCT called.relation, n.nspname, p.proname
+FROM called JOIN pg_catalog.pg_proc p ON p.oid = called.function JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+WHERE NOT ${isBuiltin("n", "p.oid")}`;
+
+/** schema, name, language, provolatile, prokind; one row an overload. */
+export const functionsQuery = `
+SELECT n.nspname, p.proname, l.lanname, p.provolatile, p.prokind
+FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+  JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+WHERE NOT ${isBuiltin("n", "p.oid")}`;
+
+/** name. */
+export const builtinFunctionsQuery = `
+SELECT DISTINCT p.proname FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+WHERE n.nspname = 'pg_catalog' AND p.oid < ${FIRST_USER_OID}`;
+
+/** name. */
+export const operatorsQuery = `
+SELECT DISTINCT o.oprname FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
+WHERE NOT ${isBuiltin("n", "o.oid")}`;
+
+/** schema, name, typtype; without array types and without the row types of tables and views. */
+export const typesQuery = `
+SELECT n.nspname, t.typname, t.typtype
+FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+WHERE NOT ${isSystemSchema("n")}
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_type element WHERE element.typarray = t.oid)
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = t.typrelid AND c.relkind <> 'c')`;

@@ -1,0 +1,101 @@
+/**
+ * The agent in the same process as its gateway: the agent link without a socket between. Resolves the credential, logs in,
+ * hands over the stream. It logs every open on its own, so that a gateway that opens what it should not shows.
+ * Never hands out a secret, never puts one into an error or a log line.
+ */
+import { assertNever } from "@sluice/core/assert-never.ts";
+import type { Catalog } from "@sluice/core/catalog.ts";
+import type { Clock } from "@sluice/core/clock.ts";
+import type { SecretBinding } from "@sluice/core/config.ts";
+import { GatewayError, toGatewayError } from "@sluice/core/errors.ts";
+import type { Limits } from "@sluice/core/limits.ts";
+import type { Random } from "@sluice/core/random.ts";
+import type { ResourceSpec } from "@sluice/core/snapshot.ts";
+import type { AgentLink, OpenTargetRequest, ReadCatalogRequest, TargetConnection } from "@sluice/rpc/agent-link.ts";
+import type { Logger } from "pino";
+import { readPostgresCatalog } from "./catalog/postgres.ts";
+import { resolveCredential } from "./secrets/sources.ts";
+import { openPostgres, type PostgresConnection } from "./targets/postgres/open.ts";
+import { ScramKeyCache } from "./targets/postgres/scram-keys.ts";
+
+export interface CoLocatedAgentOptions {
+  /** From the agent's own configuration: which secret may go where. */
+  readonly bindings: readonly SecretBinding[];
+  readonly readEnvironment: (name: string) => string | undefined;
+  readonly limits: Limits;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: AgentLog;
+}
+
+export type AgentLog = Pick<Logger, "debug" | "info" | "warn">;
+
+/** `close` ends what is being opened or read; connections handed over belong to their holders. */
+export function createCoLocatedAgent(options: CoLocatedAgentOptions): AgentLink {
+  const { limits, log, clock } = options;
+  const scramKeys = new ScramKeyCache(options.random, limits.scramKeysMax);
+  const sources = { ...options, secretBytesMax: limits.secretBytesMax };
+  const closing = new AbortController();
+
+  const open = async (request: ReadCatalogRequest, startup: Readonly<Record<string, string>>): Promise<PostgresConnection> => {
+    const { resource, database } = request;
+    requireListed(resource, database);
+    switch (resource.protocol) {
+      case "postgres": {
+        const credential = await resolveCredential(resource.credential, resource.target, sources);
+        const signal = AbortSignal.any([request.signal, closing.signal]);
+        return await openPostgres(
+          { target: resource.target, database, ...credential, startup, signal },
+          { limits, random: options.random, scramKeys },
+        );
+      }
+      default:
+        return assertNever(resource.protocol);
+    }
+  };
+
+  /** One line for each use of a credential, whether it succeeded or not. */
+  const logged = async <Result>(
+    what: string,
+    request: ReadCatalogRequest & { readonly sessionId?: string },
+    run: () => Promise<Result>,
+  ): Promise<Result> => {
+    const { resource, database, sessionId } = request;
+    const startedMs = clock.monotonicMs();
+    const about = { resource: resource.name, database, sessionId, target: `${resource.target.host}:${resource.target.port}` };
+    try {
+      const result = await run();
+      log.info({ ...about, tookMs: Math.round(clock.monotonicMs() - startedMs) }, what);
+      return result;
+    } catch (thrown) {
+      const error = toGatewayError(thrown);
+      log.warn({ ...about, code: error.code, reason: error.message, cause: causeText(error.cause) }, `${what}: failed`);
+      throw error;
+    }
+  };
+
+  return {
+    openTarget: (request: OpenTargetRequest): Promise<TargetConnection> =>
+      logged("target opened", request, () => open(request, request.startup)),
+    readCatalog: (request: ReadCatalogRequest): Promise<Catalog> =>
+      logged("catalog read", request, async () => {
+        const connection = await open(request, { application_name: "sluice catalog" });
+        const signal = AbortSignal.any([request.signal, closing.signal]);
+        return await readPostgresCatalog(connection, limits, signal);
+      }),
+    close: async () => closing.abort(new Error("the agent is shutting down")),
+  };
+}
+
+/** The gateway checks this too; an agent does not take its word for it. */
+function requireListed(resource: ResourceSpec, database: string): void {
+  if (database === resource.target.database || resource.target.databases.includes(database)) return;
+  throw new GatewayError("target_unreachable", "The database is not one that the resource lists.", {
+    hint: "Add it to the resource's target.databases.",
+  });
+}
+
+function causeText(cause: unknown): string | undefined {
+  if (!(cause instanceof Error)) return undefined;
+  return cause.cause instanceof Error ? `${cause.message}: ${cause.cause.message}` : cause.message;
+}
