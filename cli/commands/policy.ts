@@ -1,0 +1,149 @@
+/**
+ * `sluice policy explain`: what would be decided, as JSON lines for machines. Nothing is sent to the target but catalog reads.
+ * Output keeps the order of the input, one line for each.
+ */
+import { readFile } from "node:fs/promises";
+import path from "node:path";
+import type { Command } from "commander";
+import { GatewayError } from "@sluice/core/errors.ts";
+import { type AdminClient, isRecord } from "../admin-client.ts";
+import { type CommandContext, NegativeAnswer, UsageError } from "../context.ts";
+import { findInstallation, type InstallationOptions, withInstallationOptions } from "../installation.ts";
+
+interface ExplainOptions extends InstallationOptions {
+  readonly as?: string;
+  readonly resource?: string;
+  readonly sql?: string;
+  readonly batch?: string;
+}
+
+/** One line of a batch after checking; `id` is copied into the answer. */
+export interface ExplainLine {
+  readonly id: string | number;
+  readonly as: Readonly<Record<string, unknown>>;
+  readonly resource: string;
+  readonly sql: string | readonly string[];
+}
+
+/** Lines and bytes of one call: far below the admin API's message limit, so that output flows while a large batch runs. */
+const LINES_PER_CALL = 200;
+const BYTES_PER_CALL = 1024 * 1024;
+
+export function addPolicyCommand(program: Command, context: CommandContext): void {
+  const policy = program.command("policy").description("questions to the policy in force");
+  withInstallationOptions(
+    policy
+      .command("explain")
+      .description("print the decision for a statement as one JSON line; only catalog reads reach the target")
+      .option("--as <json>", 'the caller: {"sub": "ada", "groups": ["agents"]}')
+      .option("--resource <name>", "the resource, as dbname would name it")
+      .option("--sql <text>", "the statement")
+      .option("--batch <file>", 'a file of lines {"id","as","resource","sql"}; - for standard input'),
+  ).action((options: ExplainOptions) => explain(options, context));
+}
+
+async function explain(options: ExplainOptions, context: CommandContext): Promise<void> {
+  const { as, resource, sql, batch } = options;
+  if (batch !== undefined) {
+    if (as !== undefined || resource !== undefined || sql !== undefined) {
+      throw new UsageError("--batch goes alone: its lines hold as, resource and sql.");
+    }
+    const text =
+      batch === "-" ? await context.readStandardInput() : await readBatch(path.resolve(context.workingDirectory, batch), batch);
+    const lines = parseBatch(text, batch === "-" ? "standard input" : batch);
+    await explainLines((await findInstallation(options, context)).admin, lines, context);
+    return;
+  }
+  if (as === undefined || resource === undefined || sql === undefined) {
+    throw new UsageError("policy explain needs --as, --resource and --sql, or --batch.");
+  }
+  const caller = parseCaller(parseJson(as, "--as"), "--as");
+  const { admin } = await findInstallation(options, context);
+  context.out(`${JSON.stringify(await admin.call("PolicyService/Explain", { as: caller, resource, sql }))}\n`);
+}
+
+async function explainLines(admin: AdminClient, lines: readonly ExplainLine[], context: CommandContext): Promise<void> {
+  let failed = false;
+  for (const part of splitBatch(lines)) {
+    const answer = await admin.call("PolicyService/ExplainBatch", { lines: part });
+    const answers = isRecord(answer) && Array.isArray(answer["lines"]) ? answer["lines"] : [];
+    if (answers.length !== part.length) {
+      throw new GatewayError("internal", `The installation answered ${answers.length} of ${part.length} lines.`);
+    }
+    for (const line of answers) {
+      failed ||= isRecord(line) && "error" in line;
+      context.out(`${JSON.stringify(line)}\n`);
+    }
+  }
+  if (failed) {
+    context.err("sluice: at least one line could not be explained; see its `error`\n");
+    throw new NegativeAnswer();
+  }
+}
+
+/** Groups lines so that no call grows beyond the bounds; order is kept. */
+export function splitBatch(lines: readonly ExplainLine[]): readonly (readonly ExplainLine[])[] {
+  const parts: ExplainLine[][] = [];
+  let part: ExplainLine[] = [];
+  let bytes = 0;
+  for (const line of lines) {
+    const size = Buffer.byteLength(JSON.stringify(line));
+    if (part.length > 0 && (part.length >= LINES_PER_CALL || bytes + size > BYTES_PER_CALL)) {
+      parts.push(part);
+      part = [];
+      bytes = 0;
+    }
+    part.push(line);
+    bytes += size;
+  }
+  if (part.length > 0) parts.push(part);
+  return parts;
+}
+
+/** Checks every line before anything is asked. Throws UsageError with the line's number. */
+export function parseBatch(text: string, name: string): readonly ExplainLine[] {
+  const lines: ExplainLine[] = [];
+  for (const [at, raw] of text.split("\n").entries()) {
+    if (raw.trim() === "") continue;
+    const place = `${name}:${at + 1}`;
+    const value = parseJson(raw, place);
+    if (!isRecord(value)) throw new UsageError(`${place}: a line must be a JSON object.`);
+    const { id, as, resource, sql } = value;
+    if (typeof id !== "string" && typeof id !== "number") throw new UsageError(`${place}: "id" must be a text or a number.`);
+    if (typeof resource !== "string") throw new UsageError(`${place}: "resource" must be a text.`);
+    lines.push({ id, as: parseCaller(as, `${place}: "as"`), resource, sql: parseSql(sql, place) });
+  }
+  return lines;
+}
+
+function parseSql(value: unknown, place: string): string | readonly string[] {
+  if (typeof value === "string") return value;
+  const texts = Array.isArray(value) ? value.filter((part) => typeof part === "string") : [];
+  if (!Array.isArray(value) || value.length === 0 || texts.length !== value.length) {
+    throw new UsageError(`${place}: "sql" must be a text, or a list of texts of one session.`);
+  }
+  return texts;
+}
+
+function parseCaller(value: unknown, place: string): Readonly<Record<string, unknown>> {
+  if (!isRecord(value) || typeof value["sub"] !== "string") {
+    throw new UsageError(`${place} must be a JSON object with "sub", for example {"sub": "ada", "groups": ["agents"]}.`);
+  }
+  return value;
+}
+
+function parseJson(text: string, place: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new UsageError(`${place} is not valid JSON.`);
+  }
+}
+
+async function readBatch(file: string, shown: string): Promise<string> {
+  try {
+    return await readFile(file, "utf8");
+  } catch (error) {
+    throw new GatewayError("not_found", `${shown} does not exist or may not be read.`, { cause: error });
+  }
+}

@@ -1,0 +1,64 @@
+/**
+ * `sluice up`: all planes in one process, until a signal. It must always end: a drain that hangs is cut off, so that whoever
+ * stops us (a person, systemd, a test) gets an answer within fifteen seconds.
+ */
+import path from "node:path";
+import type { Command } from "commander";
+import { type CommandContext, ProgramEnded } from "../context.ts";
+import { DEFAULT_READY_FILE } from "../installation.ts";
+import { createLog } from "../log.ts";
+
+interface UpOptions {
+  readonly config: string;
+  readonly dataDir: string;
+  readonly readyFile: string;
+}
+
+/** The contract promises fifteen seconds; one is left for the process to end. Milliseconds. */
+export const STOP_TIMEOUT_MS = 14_000;
+
+export function addUpCommand(program: Command, context: CommandContext): void {
+  program
+    .command("up")
+    .description("run all planes in this process until SIGTERM or Ctrl-C")
+    .requiredOption("--config <file>", "the Config file of this installation")
+    .option("--data-dir <directory>", "where everything that must survive a restart is kept", ".sluice/data")
+    .option("--ready-file <file>", "written (mode 0600) once everything serves", DEFAULT_READY_FILE)
+    .action((options: UpOptions) => up(options, context));
+}
+
+async function up(options: UpOptions, context: CommandContext): Promise<void> {
+  const stopRequested = context.stopRequested();
+  const dataDirectory = path.resolve(context.workingDirectory, options.dataDir);
+  // Schemas and planes are loaded only here: every other command stays quick to start.
+  const { loadConfig } = await import("../config-file.ts");
+  const { config, manifestFiles } = await loadConfig(options.config, dataDirectory, context.workingDirectory);
+  const { startAll } = await import("../up/up.ts");
+  const log = createLog(context.environment("SLUICE_LOG_LEVEL"));
+  const installation = await startAll({
+    config,
+    dataDirectory,
+    readyFile: path.resolve(context.workingDirectory, options.readyFile),
+    manifestFiles,
+    environment: context.environment,
+    log,
+  });
+  for (const listener of installation.ready.listeners)
+    context.err(`Sluice serves ${listener.protocol} on ${listener.address}.\n`);
+  context.err(`Admin API: ${installation.ready.admin}\n`);
+  await stopRequested;
+  await stopWithin(() => installation.stop(), STOP_TIMEOUT_MS);
+}
+
+/** Stops, or throws ProgramEnded(1) when that takes longer than it may. */
+export async function stopWithin(stop: () => Promise<void>, timeoutMs: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const timeout = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new ProgramEnded(1)), timeoutMs);
+  });
+  try {
+    await Promise.race([stop(), timeout]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
