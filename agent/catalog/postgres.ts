@@ -84,7 +84,8 @@ async function readDefinitions(client: QueryClient): Promise<ReadonlyMap<number,
     return definitions;
   } catch (error) {
     if (!(error instanceof QueryRefused)) throw error;
-    await client.query("ROLLBACK TO SAVEPOINT definitions");
+    // Whoever holds a lock was waited for once; many views over one locked table must not add up.
+    await client.query("ROLLBACK TO SAVEPOINT definitions; SET LOCAL lock_timeout = 5; SAVEPOINT definitions");
   }
   for (const [oid] of await client.query(viewOidsQuery)) {
     try {
