@@ -100,7 +100,8 @@ function isSameSource(bound: SecretBinding["source"], wanted: SecretSource): boo
 async function readSecretFile(path: string, bytesMax: number): Promise<string | undefined> {
   const source: SecretSource = { kind: "file", path };
   try {
-    await using file = await open(path, "r");
+    // The path that was compared with the binding, and no other: "link/../name" is somewhere else for the kernel.
+    await using file = await open(normalize(path), "r");
     const state = await file.stat();
     if (!state.isFile() || state.size > bytesMax) throw unusable(source);
     return (await file.readFile("utf8")).replace(/\r?\n$/, "");
