@@ -38,6 +38,13 @@ export interface Permission {
   readonly statements: readonly StatementPlan[];
   /** Texts of errors and notices may hold protected values: keep the number, replace the texts. */
   readonly scrub: boolean;
+  /**
+   * What comes after must be judged after this has run: it changes names or settings of the session (PREPARE, DECLARE, SET …).
+   * The machine then forwards nothing behind it until it is answered.
+   */
+  readonly settleFirst?: boolean;
+  /** The decision's id, for errors that the machine makes itself (a reached limit). */
+  readonly decisionId?: string;
 }
 
 export type Judgement = Refusal | Permission;

@@ -1,24 +1,29 @@
 /**
  * PostgreSQL frames: one type byte, a big-endian length that counts itself, a body. Sans-IO, both directions.
- * For control messages only; rows and COPY data take the chunk walker. Spec: PostgreSQL documentation, "Message Formats".
+ * For control messages only; rows and COPY data take the chunk walkers. It never overwrites memory it has handed out, so a
+ * frame may be forwarded or kept after later pushes. Spec: PostgreSQL documentation, "Message Formats".
  */
 import { GatewayError } from "@sluice/core/errors.ts";
 
 export interface Frame {
   /** ASCII code of the message type. */
   readonly type: number;
-  /** Body without type and length; a view into the received chunk, valid until the next `push`. */
+  /** Body without type and length; a view into received bytes. */
   readonly body: Buffer;
   /** The whole frame as it came, for forwarding unchanged. */
   readonly bytes: Buffer;
 }
 
-const HEADER_BYTES = 5;
+export const HEADER_BYTES = 5;
 const EMPTY = Buffer.alloc(0);
+/** First allocation for a frame that comes in pieces; it doubles from here, so a declared length alone reserves nothing. */
+const FIRST_PIECE_BYTES = 4096;
 
-/** Cuts a byte stream into whole frames. Discard after it throws. */
+/** Cuts a byte stream into whole frames. A frame inside one chunk is a view; one that spans chunks is copied once. Discard after it throws. */
 export class FrameReader {
-  #pending: Buffer = EMPTY;
+  #chunks: Buffer[] = [];
+  #partial: Buffer = EMPTY;
+  #partialBytes = 0;
   readonly #frameBytesMax: number;
 
   constructor(frameBytesMax: number) {
@@ -26,27 +31,129 @@ export class FrameReader {
   }
 
   push(chunk: Buffer): void {
-    this.#pending = this.#pending.length === 0 ? chunk : Buffer.concat([this.#pending, chunk]);
+    if (chunk.length > 0) this.#chunks.push(chunk);
   }
 
   /** The next whole frame, or null until more bytes come. Throws `frame_too_large` before buffering, `protocol_violation` on a bad length. */
   next(): Frame | null {
-    const pending = this.#pending;
-    if (pending.length < HEADER_BYTES) return null;
-    const length = pending.readUInt32BE(1);
-    if (length < 4) throw new GatewayError("protocol_violation", "A message declared an impossible length.");
-    const frameBytes = length + 1;
-    if (frameBytes > this.#frameBytesMax)
-      throw new GatewayError("frame_too_large", "A message is larger than this gateway accepts.");
-    if (pending.length < frameBytes) return null;
-    this.#pending = pending.subarray(frameBytes);
-    return { type: pending[0]!, body: pending.subarray(HEADER_BYTES, frameBytes), bytes: pending.subarray(0, frameBytes) };
+    if (this.#partialBytes === 0) {
+      const chunk = this.#chunks[0];
+      if (chunk === undefined) return null;
+      if (chunk.length >= HEADER_BYTES) {
+        const frameBytes = this.#frameBytes(chunk);
+        if (chunk.length >= frameBytes) {
+          this.#drop(frameBytes);
+          return frameOf(chunk.subarray(0, frameBytes));
+        }
+      }
+    }
+    if (!this.#gather(HEADER_BYTES)) return null;
+    const frameBytes = this.#frameBytes(this.#partial);
+    if (!this.#gather(frameBytes)) return null;
+    const bytes = this.#partial.subarray(0, frameBytes);
+    this.#partial = EMPTY;
+    this.#partialBytes = 0;
+    return frameOf(bytes);
+  }
+
+  /** Type byte of the frame that is next, or null while nothing of it has come. */
+  peekType(): number | null {
+    if (this.#partialBytes > 0) return this.#partial[0]!;
+    return this.#chunks[0]?.[0] ?? null;
+  }
+
+  /**
+   * For message types that are streamed instead of gathered: takes the next frame's header alone. Returns the body's length in
+   * bytes and the five header bytes, or null until they are there. The body then comes from `takeStreamed`.
+   */
+  takeHeader(): { readonly header: Buffer; readonly bodyBytes: number } | null {
+    const chunk = this.#chunks[0];
+    let header: Buffer;
+    if (this.#partialBytes === 0 && chunk !== undefined && chunk.length >= HEADER_BYTES) {
+      header = chunk.subarray(0, HEADER_BYTES);
+      this.#drop(HEADER_BYTES);
+    } else {
+      if (!this.#gather(HEADER_BYTES)) return null;
+      header = this.#partial.subarray(0, HEADER_BYTES);
+      this.#partial = EMPTY;
+      this.#partialBytes = 0;
+    }
+    return { header, bodyBytes: declaredLength(header) - 4 };
+  }
+
+  /** Up to `bytesMax` bytes that have come, as one view; null when there are none. Only after `takeHeader`. */
+  takeStreamed(bytesMax: number): Buffer | null {
+    const chunk = this.#chunks[0];
+    if (chunk === undefined) return null;
+    const piece = chunk.length <= bytesMax ? chunk : chunk.subarray(0, bytesMax);
+    this.#drop(piece.length);
+    return piece;
   }
 
   /** Bytes that are not a whole frame yet. */
   get rest(): Buffer {
-    return this.#pending;
+    return Buffer.concat([this.#partial.subarray(0, this.#partialBytes), ...this.#chunks]);
   }
+
+  get empty(): boolean {
+    return this.#partialBytes === 0 && this.#chunks.length === 0;
+  }
+
+  #frameBytes(head: Buffer): number {
+    const frameBytes = declaredLength(head) + 1;
+    if (frameBytes > this.#frameBytesMax) {
+      throw new GatewayError("frame_too_large", "A message is larger than this gateway accepts.", {
+        hint: `A single message may have up to ${this.#frameBytesMax} bytes; send large values by COPY or in parts.`,
+      });
+    }
+    return frameBytes;
+  }
+
+  /** Moves chunks into the partial frame until it has `wanted` bytes; false when there are not enough yet. */
+  #gather(wanted: number): boolean {
+    while (this.#partialBytes < wanted) {
+      const chunk = this.#chunks[0];
+      if (chunk === undefined) return false;
+      const take = Math.min(chunk.length, wanted - this.#partialBytes);
+      this.#partial = appendBytes(this.#partial, this.#partialBytes, chunk, 0, take, wanted);
+      this.#partialBytes += take;
+      this.#drop(take);
+    }
+    return true;
+  }
+
+  #drop(count: number): void {
+    const chunk = this.#chunks[0]!;
+    if (count === chunk.length) this.#chunks.shift();
+    else this.#chunks[0] = chunk.subarray(count);
+  }
+}
+
+/**
+ * Appends `source[start, start + count)` to the first `used` bytes of `target`, growing it by doubling up to `wanted` bytes.
+ * Returns the buffer to go on with. Memory held stays within twice of what really came.
+ */
+export function appendBytes(target: Buffer, used: number, source: Buffer, start: number, count: number, wanted: number): Buffer {
+  let buffer = target;
+  if (buffer.length < used + count) {
+    const grown = Buffer.allocUnsafeSlow(
+      Math.max(used + count, Math.min(wanted, Math.max(FIRST_PIECE_BYTES, buffer.length * 2))),
+    );
+    buffer.copy(grown, 0, 0, used);
+    buffer = grown;
+  }
+  source.copy(buffer, used, start, start + count);
+  return buffer;
+}
+
+function declaredLength(head: Buffer): number {
+  const length = head.readUInt32BE(1);
+  if (length < 4) throw new GatewayError("protocol_violation", "A message declared an impossible length.");
+  return length;
+}
+
+function frameOf(bytes: Buffer): Frame {
+  return { type: bytes[0]!, body: bytes.subarray(HEADER_BYTES), bytes };
 }
 
 /** Reads a body's fields in order. Throws `protocol_violation` when the body is shorter than its fields. */

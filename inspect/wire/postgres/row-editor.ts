@@ -1,0 +1,101 @@
+/**
+ * Rebuilds DataRow messages of which columns are edited. Rows go into slabs one behind the other, so that a thousand small rows
+ * leave as a few buffers. It never writes to what it received and releases whole rows only.
+ */
+import { GatewayError } from "@sluice/core/errors.ts";
+import type { CellEdit } from "@sluice/core/cell-edit.ts";
+import { HEADER_BYTES } from "./frames.ts";
+
+/** Slabs grow from small, for the many sessions that read one row, to what a socket takes in one write. */
+const SLAB_BYTES_MIN = 4 * 1024;
+const SLAB_BYTES_MAX = 64 * 1024;
+const EMPTY = Buffer.alloc(0);
+const NULL_LENGTH = 0xffffffff;
+
+export class RowEditor {
+  readonly #release: (bytes: Buffer) => void;
+  #slab: Buffer = EMPTY;
+  #used = 0;
+  /** Replacements of the row at hand: three entries each (start and end in the source, index into `#values`). */
+  readonly #cuts: number[] = [];
+  readonly #values: (Buffer | null)[] = [];
+
+  constructor(release: (bytes: Buffer) => void) {
+    this.#release = release;
+  }
+
+  /** A result has ended: a large slab is not kept for a session that may now be idle for hours. */
+  settle(): void {
+    if (this.#slab.length <= SLAB_BYTES_MIN) return;
+    this.#slab = EMPTY;
+    this.#used = 0;
+  }
+
+  /** Edits the DataRow in `source[start, end)`. Throws `target_protocol` when it does not have the columns of `edits`. */
+  row(source: Buffer, start: number, end: number, edits: readonly (CellEdit | null)[]): void {
+    const rowBytes = this.#collect(source, start, end, edits);
+    const target = this.#room(rowBytes);
+    let at = this.#used;
+    const rowStart = at;
+    let copied = start;
+    for (let cut = 0; cut < this.#values.length; cut++) {
+      const cellStart = this.#cuts[cut * 2]!;
+      const value = this.#values[cut]!;
+      at += source.copy(target, at, copied, cellStart - 4);
+      at = target.writeUInt32BE(value === null ? NULL_LENGTH : value.length, at);
+      if (value !== null) at += value.copy(target, at);
+      copied = this.#cuts[cut * 2 + 1]!;
+    }
+    at += source.copy(target, at, copied, end);
+    target.writeUInt32BE(rowBytes - 1, rowStart + 1);
+    this.#used = at;
+    this.#cuts.length = 0;
+    this.#values.length = 0;
+    this.#release(target.subarray(rowStart, at));
+  }
+
+  /** Finds what changes; returns the size of the row as it will be. */
+  #collect(source: Buffer, start: number, end: number, edits: readonly (CellEdit | null)[]): number {
+    this.#cuts.length = 0;
+    this.#values.length = 0;
+    let at = start + HEADER_BYTES;
+    if (end - at < 2 || source.readUInt16BE(at) !== edits.length) throw misfit();
+    at += 2;
+    let rowBytes = end - start;
+    for (const edit of edits) {
+      if (end - at < 4) throw misfit();
+      const length = source.readInt32BE(at);
+      at += 4;
+      if (length < 0) {
+        if (length !== -1) throw misfit();
+        continue;
+      }
+      if (end - at < length) throw misfit();
+      const value = edit === null ? undefined : edit(source, at, at + length);
+      if (value !== undefined) {
+        this.#cuts.push(at, at + length);
+        this.#values.push(value);
+        rowBytes += (value === null ? 0 : value.length) - length;
+      }
+      at += length;
+    }
+    if (at !== end) throw misfit();
+    return rowBytes;
+  }
+
+  /** A buffer with room for the row behind `#used`. Memory that was handed out is never written again. */
+  #room(rowBytes: number): Buffer {
+    if (this.#slab.length - this.#used < rowBytes) {
+      const next = Math.min(Math.max(this.#slab.length * 2, SLAB_BYTES_MIN), SLAB_BYTES_MAX);
+      this.#slab = Buffer.allocUnsafeSlow(Math.max(next, rowBytes));
+      this.#used = 0;
+    }
+    return this.#slab;
+  }
+}
+
+function misfit(): GatewayError {
+  return new GatewayError("target_protocol", "A row of the database does not have the columns that were judged.", {
+    hint: "The session ends, so that nothing is released unjudged. Connect again.",
+  });
+}
