@@ -1,0 +1,2 @@
+/** Seeded violation: core must know nobody. */
+export { reach } from "../agent/reach.ts";

@@ -1,0 +1,4 @@
+/** Imported by a seeded violation. */
+export function keep(): string {
+  return "kept";
+}
