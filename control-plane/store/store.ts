@@ -1,0 +1,104 @@
+/**
+ * Opens the control plane's PostgreSQL: an embedded cluster below the data directory, or the one that the configuration names.
+ * Brings the schema up to date before anything uses it. Must never put the address' password into an error or a log.
+ */
+import { GatewayError } from "@sluice/core/errors.ts";
+import { Kysely, PostgresDialect } from "kysely";
+import { Migrator } from "kysely/migration";
+import { Pool, type PoolConfig } from "pg";
+import type { Logger } from "pino";
+import { type Cluster, startCluster } from "./embedded-postgres.ts";
+import { migrations } from "./migrations.ts";
+import type { Tables } from "./tables.ts";
+
+export type StoreAddress = { readonly kind: "embedded" } | { readonly kind: "postgres"; readonly url: string };
+
+export interface StoreOptions {
+  readonly address: StoreAddress;
+  /** Home of the embedded cluster. */
+  readonly directory: string;
+  readonly log: Logger;
+}
+
+export interface Store {
+  readonly db: Kysely<Tables>;
+  /** True when the database answers a question. Bounded by the pool's own time limits. */
+  ready(): Promise<boolean>;
+  /** Ends the connections, then the embedded cluster. */
+  close(): Promise<void>;
+}
+
+/** The control plane is off the path of statements: a few connections serve its API and the index of sessions. */
+const CONNECTIONS_MAX = 8;
+const CONNECT_TIMEOUT_MS = 10_000;
+/** No query of ours takes seconds; one that does is stuck. */
+const QUERY_TIMEOUT_MS = 30_000;
+
+/** Rejects with `config_invalid` when a database that the configuration names does not answer, or its schema is newer than this version. */
+export async function openStore(options: StoreOptions): Promise<Store> {
+  const { address, log } = options;
+  let cluster: Cluster | undefined;
+  if (address.kind === "embedded") cluster = await startCluster({ directory: options.directory, name: "store", log });
+  const pool = new Pool({
+    ...poolAddress(address, cluster),
+    application_name: "sluice-control-plane",
+    max: CONNECTIONS_MAX,
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    statement_timeout: QUERY_TIMEOUT_MS,
+    query_timeout: QUERY_TIMEOUT_MS,
+  });
+  // A connection that breaks while idle must not end the process; the next query makes a new one.
+  pool.on("error", (error) => log.warn({ reason: codeOf(error) }, "a connection to the store broke"));
+  const db = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) });
+  const close = async (): Promise<void> => {
+    await db.destroy();
+    await cluster?.stop();
+  };
+  try {
+    await migrate(db, log);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return {
+    db,
+    ready: async () => {
+      try {
+        await pool.query("select 1");
+        return true;
+      } catch {
+        return false;
+      }
+    },
+    close,
+  };
+}
+
+function poolAddress(address: StoreAddress, cluster: Cluster | undefined): PoolConfig {
+  if (address.kind === "postgres") return { connectionString: address.url };
+  return {
+    host: cluster?.host,
+    port: cluster?.port,
+    user: cluster?.superuser,
+    password: cluster?.password,
+    database: "postgres", // the cluster is ours alone
+  };
+}
+
+async function migrate(db: Kysely<Tables>, log: Logger): Promise<void> {
+  const { error, results } = await new Migrator({ db, provider: migrations }).migrateToLatest();
+  for (const result of results ?? []) log.info({ step: result.migrationName, status: result.status }, "store schema");
+  if (error === undefined) return;
+  const code = codeOf(error);
+  throw new GatewayError("config_invalid", `The control plane's store cannot be used (${code}).`, {
+    cause: error,
+    hint: "Check controlPlane.store in the configuration: the server must answer, and the user must be able to create tables.",
+  });
+}
+
+/** A code of Node, of PostgreSQL, or the error's class: never its message, which may quote an address or data. */
+export function codeOf(error: unknown): string {
+  if (!(error instanceof Error)) return "unknown";
+  const code = (error as NodeJS.ErrnoException).code;
+  return typeof code === "string" ? code : error.name;
+}
