@@ -7,7 +7,7 @@ import { assertNever } from "@sluice/core/assert-never.ts";
 import { GatewayError } from "@sluice/core/errors.ts";
 import { parseSessionId, type SessionId } from "@sluice/core/ids.ts";
 import type { SessionRecord } from "@sluice/events/session-events.ts";
-import { ReleasedDecoder } from "@sluice/inspect/wire/postgres/released.ts";
+import { ReleasedDecoder, type ReleasedItem } from "@sluice/inspect/wire/postgres/released.ts";
 import type { RecordingReader, ReplayItem } from "@sluice/rpc/recordings.ts";
 import { verifyRecording } from "./format/verify.ts";
 import { walkRecording, type WalkStep } from "./format/walk.ts";
@@ -36,7 +36,7 @@ export function createReader(
 }
 
 async function* replay(source: Promise<AsyncIterable<Buffer>>): AsyncGenerator<ReplayItem, void, undefined> {
-  const released = new ReleasedItems();
+  const released = new ReleasedDecoder();
   let atMs = 0;
   for await (const step of walkRecording(await source)) {
     if (step.kind === "header") {
@@ -56,7 +56,7 @@ function troubles(step: Exclude<WalkStep, { kind: "header" }>): readonly string[
   return step.kind === "broken" ? [`${step.reason} The replay ends here.`] : step.faults;
 }
 
-function* itemsOf(record: SessionRecord, released: ReleasedItems): Generator<ReplayItem, void, undefined> {
+function* itemsOf(record: SessionRecord, released: ReleasedDecoder): Generator<ReplayItem, void, undefined> {
   const { atMs } = record;
   switch (record.kind) {
     case "opened":
@@ -64,7 +64,7 @@ function* itemsOf(record: SessionRecord, released: ReleasedItems): Generator<Rep
     case "statement":
       return yield { kind: "statement", atMs, statement: { ...record.statement } };
     case "released":
-      return yield* released.push(record.bytes, atMs);
+      return yield* shown(released.push(record.bytes), atMs);
     case "finished":
       return yield { kind: "finished", atMs, finished: { ...record.finished } };
     case "alert":
@@ -76,19 +76,21 @@ function* itemsOf(record: SessionRecord, released: ReleasedItems): Generator<Rep
   }
 }
 
-/** Decodes released bytes; once they make no sense it says so and decodes no more of this session. */
-class ReleasedItems {
-  readonly #decoder = new ReleasedDecoder();
-  #undecodable = false;
-
-  *push(bytes: Buffer, atMs: number): Generator<ReplayItem, void, undefined> {
-    if (this.#undecodable) return;
-    try {
-      for (const item of this.#decoder.push(bytes)) yield { ...item, atMs };
-    } catch {
-      this.#undecodable = true;
-      const message = "What was released from here on cannot be decoded. It is kept in the recording as it is.";
-      yield { kind: "alert", atMs, alert: { code: "released_undecodable", message } };
+function* shown(items: readonly ReleasedItem[], atMs: number): Generator<ReplayItem, void, undefined> {
+  for (const item of items) {
+    switch (item.kind) {
+      case "columns":
+      case "row":
+      case "copy":
+      case "complete":
+        yield { ...item, atMs };
+        break;
+      case "error":
+      case "notice":
+        yield { kind: item.kind, atMs, fields: { ...item.fields } };
+        break;
+      default:
+        assertNever(item);
     }
   }
 }
