@@ -106,6 +106,14 @@ export interface Limits {
   readonly mintedTokenTtlMsMax: number;
   /** Sessions in one answer of the admin API. */
   readonly sessionListMax: number;
+  /** Values in one manifest file, aliases expanded. Ten thousand rules fit; a bomb of aliases does not. */
+  readonly manifestNodesMax: number;
+  /** Nesting of one manifest. Ours need eight levels. */
+  readonly manifestDepthMax: number;
+  /** Text of one rule's condition. Characters; people's conditions have under 500. */
+  readonly conditionCharsMax: number;
+  /** Patterns of `matches` kept compiled. Those written in policies are few; those made from claims must not fill the memory. */
+  readonly conditionPatternsMax: number;
 }
 
 const KiB = 1024;
@@ -166,4 +174,8 @@ export const defaultLimits: Limits = {
   adminRequestTimeoutMs: 60_000,
   mintedTokenTtlMsMax: 7 * 24 * 3_600_000,
   sessionListMax: 10_000,
+  manifestNodesMax: 200_000,
+  manifestDepthMax: 32,
+  conditionCharsMax: 4_096,
+  conditionPatternsMax: 256,
 };

@@ -5,6 +5,7 @@
  */
 import { type ASTNode, Environment, type ParseResult } from "@marcbachmann/cel-js";
 import { didYouMean } from "@sluice/core/did-you-mean.ts";
+import { defaultLimits } from "@sluice/core/limits.ts";
 import type { Principal } from "@sluice/core/principal.ts";
 import type { ResourceSpec } from "@sluice/core/snapshot.ts";
 import { RE2JS } from "re2js";
@@ -190,15 +191,13 @@ function evaluate(parsed: ParseResult, facts: ConditionFacts): boolean {
   return value;
 }
 
-/** Patterns written in policies are few; patterns made at run time (from claims) must not fill the memory. */
-const PATTERNS_MAX = 256;
 const patterns = new Map<string, RE2JS>();
 
 function linearPattern(pattern: string): RE2JS {
   const known = patterns.get(pattern);
   if (known !== undefined) return known;
   const compiled = RE2JS.compile(pattern);
-  if (patterns.size >= PATTERNS_MAX) patterns.clear();
+  if (patterns.size >= defaultLimits.conditionPatternsMax) patterns.clear();
   patterns.set(pattern, compiled);
   return compiled;
 }

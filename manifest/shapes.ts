@@ -1,0 +1,116 @@
+/** Documents as the schemas let them through: what the semantic step may rely on. One interface a kind, nothing computed. */
+import type { TlsMode } from "@sluice/core/snapshot.ts";
+
+export interface Envelope<Spec> {
+  readonly metadata: { readonly name: string; readonly labels?: Readonly<Record<string, string>> };
+  readonly spec: Spec;
+}
+
+export interface SecretShape {
+  readonly value?: string;
+  readonly env?: string;
+  readonly file?: string;
+  readonly vault?: unknown;
+  readonly kubernetes?: unknown;
+  readonly sealed?: unknown;
+}
+
+export interface ResourceShape {
+  readonly protocol: "postgres";
+  readonly target: {
+    readonly address: string;
+    readonly database: string;
+    readonly databases?: readonly string[];
+    readonly tls?: { readonly mode?: TlsMode; readonly caFile?: string; readonly serverName?: string };
+  };
+  readonly credential: { readonly username: SecretShape; readonly password?: SecretShape };
+  readonly inspection?: {
+    readonly bulk?: { readonly rows?: number; readonly limit?: number };
+    readonly safeFunctions?: readonly string[];
+    readonly recording?: "auto" | "strict" | "relaxed";
+  };
+}
+
+export interface ClassifierShape {
+  readonly entity: string;
+  readonly columns?: readonly string[];
+  readonly columnNames?: readonly string[];
+  readonly values?: {
+    readonly detector?: string;
+    readonly pattern?: string;
+    readonly validator?: "luhn";
+    readonly context?: readonly string[];
+  };
+}
+
+export interface PolicyShape {
+  readonly principals: {
+    readonly groups?: readonly string[];
+    readonly subjects?: readonly string[];
+    readonly kinds?: readonly string[];
+    readonly owners?: readonly string[];
+    readonly issuers?: readonly string[];
+    readonly claims?: Readonly<Record<string, string>>;
+  };
+  readonly resources: { readonly names?: readonly string[]; readonly labels?: Readonly<Record<string, string>> };
+  readonly rules: readonly RuleShape[];
+}
+
+interface RuleShapeBase {
+  readonly name: string;
+  readonly when?: string;
+  readonly reason?: string;
+}
+
+export type OperatorShape =
+  | "redact"
+  | "null"
+  | null
+  | { readonly partial: { readonly keepFirst?: number; readonly keepLast?: number } };
+
+export type RuleShape =
+  | (RuleShapeBase & { readonly effect: "allow" | "deny" })
+  | (RuleShapeBase & {
+      readonly effect: "mask";
+      readonly entities: readonly string[];
+      readonly operator: OperatorShape;
+      readonly influences?: "equality" | "allow" | "deny";
+    })
+  | (RuleShapeBase & { readonly effect: "limit"; readonly rows: number })
+  | (RuleShapeBase & {
+      readonly effect: "approve";
+      readonly reviewers: { readonly groups: readonly string[]; readonly count?: number };
+      readonly timeout?: string;
+    });
+
+export interface IdentityProviderShape {
+  readonly issuer: string;
+  readonly audiences: readonly string[];
+  readonly algorithms?: readonly string[];
+  readonly jwksUri?: string;
+  readonly caFile?: string;
+  readonly groupsClaim?: string;
+}
+
+export interface ConfigShape {
+  readonly controlPlane?: { readonly store?: string; readonly listen?: string; readonly developmentIssuer?: boolean };
+  readonly dataPlane?: {
+    readonly listeners?: readonly {
+      readonly protocol: "postgres";
+      readonly listen: string;
+      readonly proxyProtocolFrom?: readonly string[];
+    }[];
+    readonly tls?: {
+      readonly mode?: "self-signed" | "plaintext-loopback";
+      readonly certFile?: string;
+      readonly keyFile?: string;
+    };
+  };
+  readonly agent?: {
+    readonly secrets?: readonly { readonly env?: string; readonly file?: string; readonly targets: readonly string[] }[];
+  };
+  readonly events?: { readonly bus?: "embedded" | "nats"; readonly servers?: readonly string[] };
+  readonly recorder?: { readonly store?: string };
+  readonly limits?: Readonly<Record<string, number>>;
+  readonly manifests?: readonly string[];
+}
