@@ -1,5 +1,6 @@
 /** The co-located agent against real servers: every way of authentication, TLS modes, cancel, and targets that misbehave. */
 import { execFileSync } from "node:child_process";
+import { createHash, X509Certificate } from "node:crypto";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer, type Server, type Socket } from "node:net";
@@ -15,6 +16,7 @@ import type { AgentLink, TargetConnection } from "@sluice/rpc/agent-link.ts";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Cluster, startCluster } from "../control-plane/store/embedded-postgres.ts";
 import { createCoLocatedAgent } from "./link.ts";
+import { dialTarget } from "./targets/postgres/dial.ts";
 import { QueryClient } from "./targets/postgres/query.ts";
 
 let directory: string;
@@ -107,6 +109,18 @@ describe("authentication", () => {
 
 describe("TLS", () => {
   const caFile = (): string => join(directory, "ca.crt");
+
+  test("the certificate of a real server has an end-point hash, so that logins above are bound to it", async () => {
+    const target = { host: "127.0.0.1", port: cluster.port, tls: { mode: "require" } } as const;
+    const dialed = await dialTarget(target, new AbortController().signal);
+    dialed.socket.destroy();
+    const certificate = new X509Certificate(await readFile(join(directory, "server.crt")));
+    expect(dialed.wire).toEqual({
+      tls: true,
+      verifiedFully: false,
+      endPointHash: createHash("sha256").update(certificate.raw).digest(),
+    });
+  });
 
   test("verify-full takes the right name and refuses others; serverName stands in for the address", async () => {
     const good = await agent().openTarget(request({ host: "localhost", tls: { mode: "verify-full", caFile: caFile() } }));

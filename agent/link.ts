@@ -54,9 +54,9 @@ export function createCoLocatedAgent(options: CoLocatedAgentOptions): AgentLink 
     }
   };
 
-  /** One line for each use of a credential, whether it succeeded or not. */
+  /** One line for each use of a credential, whether it succeeded or not. Catalogs are polled, so theirs is a quiet one. */
   const logged = async <Result>(
-    what: string,
+    what: "target opened" | "catalog read",
     request: ReadCatalogRequest & { readonly sessionId?: string },
     run: () => Promise<Result>,
   ): Promise<Result> => {
@@ -65,7 +65,7 @@ export function createCoLocatedAgent(options: CoLocatedAgentOptions): AgentLink 
     const about = { resource: resource.name, database, sessionId, target: `${resource.target.host}:${resource.target.port}` };
     try {
       const result = await run();
-      log.info({ ...about, tookMs: Math.round(clock.monotonicMs() - startedMs) }, what);
+      log[what === "catalog read" ? "debug" : "info"]({ ...about, tookMs: Math.round(clock.monotonicMs() - startedMs) }, what);
       return result;
     } catch (thrown) {
       const error = toGatewayError(thrown);

@@ -36,7 +36,7 @@ export interface CatalogRelation {
   readonly parents: readonly number[];
   /** Estimated rows; -1 when unknown. */
   readonly estimatedRows: number;
-  /** Qualified names of functions that user triggers, column defaults, generated columns, rules or row-security run. */
+  /** Qualified names of functions that user triggers, column defaults, generated columns, CHECK constraints, rules or row-security run. */
   readonly hiddenFunctions: readonly string[];
 }
 

@@ -71,9 +71,7 @@ export async function prepareBinaries(
       hint: "Check their permissions, and that this machine's C library is glibc.",
     });
   }
-  const copy = await copyReadable(directory, account);
-  log.info({ from: directory, to: copy }, "copied the PostgreSQL binaries to where the server's account can read them");
-  return { directory: copy, major: plain };
+  return { directory: await copyReadable(directory, account, log), major: plain };
 }
 
 function unsupportedMachine(): string | undefined {
@@ -106,7 +104,7 @@ async function probeMajor(root: string, account: ServerAccount | undefined): Pro
 }
 
 /** Copies once per content of the path; concurrent copies meet in one rename. */
-async function copyReadable(root: string, account: ServerAccount): Promise<string> {
+async function copyReadable(root: string, account: ServerAccount, log: ClusterLog): Promise<string> {
   const identity = await lstat(join(root, "bin", "postgres"));
   const tag = createHash("sha256").update(`${root}\0${identity.size}\0${identity.mtimeMs}`).digest("hex").slice(0, 16);
   for (const base of new Set([tmpdir(), "/var/tmp"])) {
@@ -123,6 +121,7 @@ async function copyReadable(root: string, account: ServerAccount): Promise<strin
       const settled = placed === fresh && (await isTrusted(target)) ? target : placed;
       if ((await probeMajor(settled, account)) !== undefined) {
         if (settled !== fresh) await rm(fresh, { recursive: true, force: true });
+        log.info({ from: root, to: settled }, "copied the PostgreSQL binaries to where the server's account can read them");
         return settled;
       }
       await rm(settled, { recursive: true, force: true });

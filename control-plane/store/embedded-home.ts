@@ -19,7 +19,12 @@ const run = promisify(execFile);
  * where possible. Throws GatewayError `config_invalid` when no place is found.
  */
 export async function prepareHome(wanted: string, account: ServerAccount | undefined, log: ClusterLog): Promise<string> {
-  await mkdir(wanted, { recursive: true, mode: 0o700 });
+  await mkdir(wanted, { recursive: true, mode: 0o700 }).catch((cause: unknown) => {
+    throw new GatewayError("config_invalid", `The directory ${wanted} for the embedded PostgreSQL cannot be made.`, {
+      hint: "Choose a data directory that this account may write.",
+      cause,
+    });
+  });
   if (account === undefined) return wanted;
   const remembered = await readRemembered(wanted);
   if (remembered !== undefined && (await isReachable(remembered, account))) return remembered;

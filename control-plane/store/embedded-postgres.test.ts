@@ -120,6 +120,9 @@ describe("startCluster", () => {
       code: "config_invalid",
       message: expect.stringContaining("PostgreSQL 18") as string,
     });
+    await expect(start({ directory: join(home, "store", "PG_VERSION", "below") })).rejects.toMatchObject({
+      code: "config_invalid",
+    });
     await expect(start({ directory: home, binariesDirectory: "/nowhere" })).rejects.toMatchObject({ code: "config_invalid" });
   });
 

@@ -174,6 +174,7 @@ async function initialise(site: Site, fresh: string, passwordFile: string): Prom
   } catch (error) {
     const said = textOf(error).split("\n").filter(Boolean).slice(-3).join(" | ");
     throw new GatewayError("internal", `The embedded PostgreSQL "${site.options.name}" could not be made: ${said}`, {
+      ...(said.includes("user does not exist") ? { hint: "PostgreSQL wants its uid to have a line in /etc/passwd." } : {}),
       cause: error,
     });
   }
