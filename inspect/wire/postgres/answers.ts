@@ -17,6 +17,9 @@ interface Common {
 
 export interface QueryAnswer extends Common {
   readonly kind: "query";
+  /** The unnamed statement and portal go away. */
+  readonly statement: NameChange<PreparedStatement> | null;
+  readonly portal: NameChange<Portal> | null;
   readonly run: Run | null;
   /** Sent by the gateway to fail a transaction: its error is swallowed. */
   readonly failsTransaction: boolean;
@@ -85,6 +88,22 @@ export interface Run {
   edits: ColumnPlan | undefined;
   /** COPY OUT is flowing. */
   copyOut: boolean;
+}
+
+/** A simple Query's answer; with `substitute` one that always fails, with neither that nor `run` the gateway's own failing one. */
+export function newQuery(substitute: Buffer | null, run: Run | null): QueryAnswer {
+  const failsTransaction = substitute === null && run === null;
+  return {
+    kind: "query",
+    done: false,
+    substitute,
+    scrub: false,
+    statement: null,
+    portal: null,
+    run,
+    failsTransaction,
+    failed: false,
+  };
 }
 
 /** A first-in first-out queue whose head moves instead of the elements. */

@@ -4,7 +4,7 @@
  */
 import type { GatewayError } from "@sluice/core/errors.ts";
 import type { BoundValue, Judgement, Permission, Refusal, StatementRequest } from "../judgement.ts";
-import type { DescribeAnswer, ExecuteAnswer, Run } from "./answers.ts";
+import { type DescribeAnswer, type ExecuteAnswer, newQuery, type Run } from "./answers.ts";
 import { encodeRefusal } from "./errors.ts";
 import type { Frame } from "./frames.ts";
 import {
@@ -167,8 +167,6 @@ export class CallerSide {
       this.#refuseQuery(judgement);
       return "taken";
     }
-    state.statements.forget("unnamed");
-    state.portals.forget("unnamed");
     state.segmentOpen = false;
     const { statements, scrub } = judgement;
     const only = statements.length === 1 ? statements[0]! : null;
@@ -177,8 +175,9 @@ export class CallerSide {
       return "taken";
     }
     const run = newRun(judgement, null);
+    const { statement, portal } = this.#unnamedGone();
     state.toTarget(frame.bytes);
-    state.answers.push({ kind: "query", done: false, substitute: null, scrub, run, failsTransaction: false, failed: false });
+    state.answers.push({ ...newQuery(null, run), scrub, statement, portal });
     const holds = settles(judgement, text!) || statements.some((plan) => plan.rowsMax !== null || plan.copy === "in");
     if (holds) state.holdBehind(state.answers.last!, false);
     return "taken";
@@ -195,10 +194,11 @@ export class CallerSide {
     const statement: PreparedStatement = { name: "", text, scrub, parameterTypes: [], fields: undefined };
     const portal: Portal = { statement, parameterFormats: [], parameters: [], resultFormats: [], rows: 0 };
     const common = { done: false, substitute: null } as const;
+    const gone = this.#unnamedGone();
     for (const message of [encodeParse("", bytes), encodeBind("", ""), encodeDescribe("P", ""), encodeExecute("")])
       state.toTarget(message);
-    state.answers.push({ ...common, kind: "parse", scrub: false, statement: null, swallowed: true });
-    state.answers.push({ ...common, kind: "bind", scrub, portal: null, swallowed: true });
+    state.answers.push({ ...common, kind: "parse", scrub: false, statement: gone.statement, swallowed: true });
+    state.answers.push({ ...common, kind: "bind", scrub, portal: gone.portal, swallowed: true });
     state.answers.push({ ...common, kind: "describe", scrub, purpose: "translate", statement });
     const execute: ExecuteAnswer = {
       ...common,
@@ -221,15 +221,18 @@ export class CallerSide {
     const state = this.#state;
     state.segmentOpen = false;
     state.toTarget(encodeQuery(failingText(refusal)));
-    state.answers.push({
-      kind: "query",
-      done: false,
-      substitute: encodeRefusal(refusal),
-      scrub: false,
-      run: null,
-      failsTransaction: false,
-      failed: false,
-    });
+    state.answers.push(newQuery(encodeRefusal(refusal), null));
+  }
+
+  /** A simple Query takes the unnamed statement and portal away, as a change like any other. */
+  #unnamedGone(): { statement: NameChange<PreparedStatement> | null; portal: NameChange<Portal> | null } {
+    const { statements, portals, segment } = this.#state;
+    const change = { name: "", value: null, segment };
+    const statement = statements.has("") ? change : null;
+    const portal = portals.has("") ? change : null;
+    if (statement !== null) statements.propose(statement);
+    if (portal !== null) portals.propose(portal);
+    return { statement, portal };
   }
 
   /** Answered like a Query: an error, then ReadyForQuery. */

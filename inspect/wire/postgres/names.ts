@@ -80,11 +80,7 @@ export class NameTable<Value> {
   }
 
   /** Forgets confirmed names: what the target runs under them is no longer known. */
-  forget(which: "all" | "named" | "unnamed"): void {
-    if (which === "unnamed") {
-      this.#confirmed.delete("");
-      return;
-    }
+  forget(which: "all" | "named"): void {
     const unnamed = which === "named" ? this.#confirmed.get("") : undefined;
     this.#confirmed.clear();
     if (unnamed !== undefined) this.#confirmed.set("", unnamed);

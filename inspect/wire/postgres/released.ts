@@ -1,9 +1,10 @@
 /**
  * Reads back what a caller was sent, for replay: results, COPY data, completions, errors and notices. Everything else is passed
- * over. It reads bytes that the gateway itself released, survives any split, and holds at most one bounded message. It never
- * throws on odd bytes: what cannot be read is left out, since a recording must stay readable to its end.
+ * over. It reads bytes that the gateway itself released, survives any split, and holds at most one bounded message. A message it
+ * cannot read is left out, since a recording must stay readable to its end; lost framing throws.
  * Spec: PostgreSQL documentation, "Message Formats".
  */
+import { GatewayError } from "@sluice/core/errors.ts";
 import { appendBytes, BodyReader, HEADER_BYTES } from "./frames.ts";
 import { decodeText, fromTarget, readErrorFields, readRowDescription, readTag } from "./messages.ts";
 
@@ -50,14 +51,12 @@ export class ReleasedDecoder {
   /** Body bytes of a message that is passed over. */
   #skip = 0;
   #columns: readonly ReleasedColumn[] = [];
-  /** The stream stopped making sense; nothing more is read. */
-  #lost = false;
 
-  /** Takes released bytes in order, in any split; returns what became whole. */
+  /** Takes released bytes in order, in any split; returns what became whole. Throws when the bytes are no messages; discard it then. */
   push(bytes: Buffer): ReleasedItem[] {
     const items: ReleasedItem[] = [];
     let at = 0;
-    while (at < bytes.length && !this.#lost) at = this.#step(bytes, at, items);
+    while (at < bytes.length) at = this.#step(bytes, at, items);
     return items;
   }
 
@@ -71,10 +70,7 @@ export class ReleasedDecoder {
     if (this.#partialBytes < HEADER_BYTES) return at;
     const type = this.#partial[0]!;
     const bodyBytes = this.#partial.readUInt32BE(1) - 4;
-    if (bodyBytes < 0) {
-      this.#lost = true;
-      return at;
-    }
+    if (bodyBytes < 0) throw new GatewayError("target_protocol", "Released bytes do not hold together as messages.");
     if (!shown.has(type) || bodyBytes > SHOWN_BYTES_MAX) {
       if (type === fromTarget.dataRow) items.push({ kind: "row", values: [`[row of ${bodyBytes} bytes, not shown]`] });
       if (type === fromTarget.copyData) items.push({ kind: "copy", text: `[COPY data of ${bodyBytes} bytes, not shown]` });

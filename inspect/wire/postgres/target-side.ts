@@ -6,7 +6,15 @@
 import { assertNever } from "@sluice/core/assert-never.ts";
 import { GatewayError, toGatewayError } from "@sluice/core/errors.ts";
 import type { ColumnPlan, StatementPlan } from "../judgement.ts";
-import type { DescribeAnswer, ExecuteAnswer, ExpectedAnswer, QueryAnswer, Run, SyncAnswer } from "./answers.ts";
+import {
+  type DescribeAnswer,
+  type ExecuteAnswer,
+  type ExpectedAnswer,
+  newQuery,
+  type QueryAnswer,
+  type Run,
+  type SyncAnswer,
+} from "./answers.ts";
 import { encodeMessage, type Frame, cstring } from "./frames.ts";
 import {
   encodeBind,
@@ -356,6 +364,10 @@ export class TargetSide {
     const state = this.#state;
     if (head.kind === "query" && head.substitute !== null && !head.failed) throw unexpected(head, frame);
     state.answers.shift();
+    if (head.kind === "query") {
+      if (head.statement !== null) state.statements.confirm(head.statement);
+      if (head.portal !== null) state.portals.confirm(head.portal);
+    }
     state.status = readTransactionStatus(frame.body);
     state.copyIn = false;
     if (state.status === "I") {
@@ -376,15 +388,7 @@ export class TargetSide {
       throw new GatewayError("limit_reached", "A result was cut off while later statements were already on their way.", {
         hint: "The session ends, so that the transaction is undone. Send statements one at a time.",
       });
-    const answer: QueryAnswer = {
-      kind: "query",
-      done: false,
-      substitute: null,
-      scrub: false,
-      run: null,
-      failsTransaction: true,
-      failed: false,
-    };
+    const answer = newQuery(null, null);
     state.toTarget(encodeQuery("sluice_refused"));
     state.answers.push(answer);
     state.holdBehind(answer, false);
