@@ -13,6 +13,7 @@ import { GatewayError } from "@sluice/core/errors.ts";
 import type { TargetSpec, TlsMode } from "@sluice/core/snapshot.ts";
 import { encodeMessage, int32 } from "@sluice/inspect/wire/postgres/frames.ts";
 import type { LoginWire } from "./login.ts";
+import { nextChunk } from "./next-chunk.ts";
 
 export type DialTarget = Pick<TargetSpec, "host" | "port" | "tls">;
 
@@ -103,7 +104,7 @@ async function readCa(file: string): Promise<Buffer> {
 
 async function requestTls(tcp: Socket, signal: AbortSignal): Promise<void> {
   tcp.write(encodeMessage(null, [int32(SSL_REQUEST_CODE)]));
-  const answer = await firstChunk(tcp, signal);
+  const answer = await nextChunk(tcp, signal);
   // One byte and no more: what somebody stuffed in before the handshake must never be read as the server's word.
   if (answer.length === 1 && answer[0] === 0x53) return;
   if (answer.length === 1 && answer[0] === 0x4e) {
@@ -114,21 +115,6 @@ async function requestTls(tcp: Socket, signal: AbortSignal): Promise<void> {
   throw new GatewayError("target_protocol", "What answers at the resource's address does not speak PostgreSQL's protocol.", {
     hint: "Ask the platform team to check the resource's address and port.",
   });
-}
-
-async function firstChunk(tcp: Socket, signal: AbortSignal): Promise<Buffer> {
-  const ended = new AbortController();
-  const onEnd = (): void => ended.abort(new Error("the target closed the connection"));
-  tcp.once("close", onEnd);
-  try {
-    const [chunk] = (await once(tcp, "data", { signal: AbortSignal.any([signal, ended.signal]) })) as [Buffer]; // no encoding is set
-    return chunk;
-  } catch (error) {
-    throw ended.signal.aborted ? ended.signal.reason : error;
-  } finally {
-    tcp.off("close", onEnd);
-    tcp.pause();
-  }
 }
 
 async function startTls(tcp: Socket, target: DialTarget, ca: Buffer | undefined, signal: AbortSignal): Promise<TLSSocket> {

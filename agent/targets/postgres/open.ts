@@ -11,6 +11,7 @@ import { encodeMessage, int32 } from "@sluice/inspect/wire/postgres/frames.ts";
 import type { TargetConnection } from "@sluice/rpc/agent-link.ts";
 import { type DialedTarget, type DialTarget, dialTarget, toDialError } from "./dial.ts";
 import { type BackendKey, type LoginEffect, LoginMachine, type LoginOptions, type LoginResult } from "./login.ts";
+import { nextChunk } from "./next-chunk.ts";
 import type { ScramKeyCache } from "./scram-keys.ts";
 
 export interface OpenPostgresRequest {
@@ -134,31 +135,6 @@ async function perform(effects: readonly LoginEffect[], socket: Socket, keys: Sc
     }
   }
   return undefined;
-}
-
-/** The next bytes of a paused socket, which is paused again afterwards. Rejects when it ends, fails or `signal` aborts. */
-export async function nextChunk(socket: Socket, signal: AbortSignal): Promise<Buffer> {
-  const { promise, resolve, reject } = Promise.withResolvers<Buffer>();
-  const onEnd = (): void => reject(closedByTarget());
-  const onAbort = (): void => reject(signal.reason);
-  if (socket.destroyed || socket.readableEnded) onEnd();
-  if (signal.aborted) onAbort();
-  signal.addEventListener("abort", onAbort, { once: true });
-  socket.once("data", resolve).once("error", reject).once("end", onEnd).once("close", onEnd);
-  socket.resume();
-  try {
-    return await promise;
-  } finally {
-    socket.pause();
-    socket.off("data", resolve).off("error", reject).off("end", onEnd).off("close", onEnd);
-    signal.removeEventListener("abort", onAbort);
-  }
-}
-
-function closedByTarget(): GatewayError {
-  return new GatewayError("target_unreachable", "The database closed the connection before it was ready.", {
-    hint: "Try again in a moment; if it stays so, ask the platform team to check the resource.",
-  });
 }
 
 /** Over a connection of its own, with the same TLS, to the address that answered before. Resolves when the server has closed it. */

@@ -5,7 +5,8 @@
  */
 import { GatewayError } from "@sluice/core/errors.ts";
 import { BodyReader, cstring, encodeMessage, type Frame, FrameReader } from "@sluice/inspect/wire/postgres/frames.ts";
-import { nextChunk, type PostgresConnection } from "./open.ts";
+import { nextChunk } from "./next-chunk.ts";
+import type { PostgresConnection } from "./open.ts";
 import { readErrorFields, type ServerError, serverErrorCause } from "./server-error.ts";
 
 export interface QueryBounds {
