@@ -32,5 +32,13 @@ export async function loadConfig(file: string, dataDirectory: string, base: stri
       hint: "docs/reference/configuration.md shows a valid one.",
     });
   }
-  return { config: parsed.config, manifestFiles: await readManifestFiles(parsed.config.manifests, base) };
+  // A new installation may have nothing to declare yet: it starts, and refuses everything.
+  const paths = parsed.config.manifests.map((manifest) => shownFrom(base, manifest));
+  return { config: parsed.config, manifestFiles: await readManifestFiles(paths, base, { mayBeEmpty: true }) };
+}
+
+/** Relative where that is shorter to read in a message. */
+function shownFrom(base: string, absolute: string): string {
+  const relative = path.relative(base, absolute);
+  return relative === "" || relative.startsWith("..") ? absolute : relative;
 }

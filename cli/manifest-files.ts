@@ -18,15 +18,20 @@ const DEPTH_MAX = 16;
 
 /**
  * Takes files and directories (searched for .yaml and .yml, sorted by name, hidden ones left out). Paths are resolved against
- * `base`, and shown as given. Throws GatewayError `config_invalid` with a sentence when a path is missing or nothing is found.
+ * `base`, and shown as given. Throws GatewayError `config_invalid` with a sentence when a path is missing or, unless `mayBeEmpty`, nothing is found.
  */
-export async function readManifestFiles(paths: readonly string[], base: string): Promise<readonly ManifestFile[]> {
+export async function readManifestFiles(
+  paths: readonly string[],
+  base: string,
+  options: { readonly mayBeEmpty?: boolean } = {},
+): Promise<readonly ManifestFile[]> {
   const files: ManifestFile[] = [];
   const seen = new Set<string>();
   let bytes = 0;
   for (const given of paths) {
     const found = await listFiles(given, base, 0);
-    if (found.length === 0) throw new GatewayError("config_invalid", `${given} holds no .yaml or .yml file.`);
+    if (found.length === 0 && options.mayBeEmpty !== true)
+      throw new GatewayError("config_invalid", `${given} holds no .yaml or .yml file.`);
     for (const file of found) {
       const absolute = path.resolve(base, file);
       if (seen.has(absolute)) continue;
