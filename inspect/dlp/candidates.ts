@@ -3,6 +3,7 @@
  * groups of a number we know. One pass, no allocation. It may say "maybe" too often, never "no" where a detector would hit:
  * every detector that names its `needs` is tested against it.
  */
+import { isDigit } from "./characters.ts";
 
 /** Bits of what the bytes hold; detectors name theirs as `needs`. */
 export const HAS_AT_SIGN = 1;
@@ -10,77 +11,86 @@ export const HAS_AT_SIGN = 1;
 export const HAS_SSN_SHAPE = 2;
 /** Thirteen digits or more, bare or with separators between. */
 export const HAS_CARD_SHAPE = 4;
-/** A backslash: JSON may spell any character as an escape. */
-export const HAS_BACKSLASH = 8;
-/** An ampersand: XML may spell any character as a reference. */
-export const HAS_AMPERSAND = 16;
 /** A byte above 0x7f: the text is not ASCII, offsets in bytes and characters differ. */
-export const HAS_HIGH_BYTE = 32;
+export const HAS_HIGH_BYTE = 128;
 
-const OTHER = 0;
-const DIGIT = 1;
-const SEPARATOR = 2;
-const HIGH = 3;
-const MARK = 4;
-
-const classOf: Uint8Array = new Uint8Array(256);
-const bitOf: Uint8Array = new Uint8Array(256);
-classOf.fill(DIGIT, 0x30, 0x3a);
-classOf.fill(HIGH, 0x80);
-for (const [character, bit] of [
-  ["@", HAS_AT_SIGN],
-  ["\\", HAS_BACKSLASH],
-  ["&", HAS_AMPERSAND],
-] as const) {
-  classOf[character.charCodeAt(0)] = MARK;
-  bitOf[character.charCodeAt(0)] = bit;
-}
-for (const character of " .-") classOf[character.charCodeAt(0)] = SEPARATOR;
-
+/** Nothing above fits into fewer bytes: a@b.cc. */
+export const CANDIDATE_BYTES_MIN = 6;
 /** "ssn" and a bare number cannot be shorter. */
-const BARE_SSN_CHARS_MIN = 12;
+const BARE_SSN_BYTES_MIN = 12;
+const NUMBER_BYTES_MIN = 9;
+
+const ZERO = 0x30;
+const NINE = 0x39;
+const AT_SIGN = 0x40;
+/** Room for the bits in a number that also holds a length. */
+const BITS = 8;
+const BITS_MASK = 255;
+/** What fits above them in a 32-bit integer. */
+const CHAIN_BYTES_MAX = 2 ** 22;
+const SPACE = 0x20;
+const HYPHEN = 0x2d;
+const DOT = 0x2e;
 
 /** Returns the bits of what `source[start, end)` may hold. Separators of more than one byte are runs of high bytes. */
 export function findCandidates(source: Buffer, start: number, end: number): number {
+  const numberStartMax = end - NUMBER_BYTES_MIN;
   let found = 0;
-  let run = 0; // digits in the group being read
-  let previous = 0; // digits in the group before it, 0 when something else stood between
-  let beforePrevious = 0;
-  let chain = 0; // digits in the finished groups of the chain
-  let separated = false; // a separator has been read since the last digit
-  for (let at = start; at < end; at += 1) {
-    const byte = source[at]!; // inside the bounds of the loop
-    const kind = classOf[byte]!; // the table has all 256
-    if (kind === DIGIT) {
-      run += 1;
-      separated = false;
-      continue;
+  let at = start;
+  while (true) {
+    let every = 0;
+    let byte = 0;
+    for (; at < end; at += 1) {
+      byte = source[at]!; // inside the bounds of the loop
+      every |= byte;
+      // One comparison sorts out nearly everything: digits to at sign are neighbours in ASCII.
+      if ((byte - ZERO) >>> 0 <= AT_SIGN - ZERO) break;
     }
-    if (kind === OTHER && run === 0 && chain === 0) continue;
-    if (run > 0) {
-      found |= shapeBits(beforePrevious, previous, run, chain, end - start);
-      beforePrevious = previous;
-      previous = run;
-      chain += run;
-      run = 0;
-    }
-    if (kind === HIGH) {
-      found |= HAS_HIGH_BYTE;
-    } else if (kind === SEPARATOR && !separated) {
-      separated = true;
-    } else {
-      if (kind === MARK) found |= bitOf[byte]!; // the table has all 256
-      previous = beforePrevious = chain = 0;
-      separated = false;
-    }
+    found |= every & HAS_HIGH_BYTE;
+    if (at >= end) return found;
+    if (byte === AT_SIGN) found |= HAS_AT_SIGN;
+    // Every number we know begins with a group of three digits or more; hashes and times mostly do not have that.
+    if (byte <= NINE && at <= numberStartMax && isDigit(source[at + 1]!) && isDigit(source[at + 2]!)) {
+      const chain = followChain(source, at, end, end - start);
+      found |= chain & BITS_MASK;
+      at = (at + (chain >> BITS)) | 0; // an integer to the compiler, too
+    } else at += 1;
   }
-  return run > 0 ? found | shapeBits(beforePrevious, previous, run, chain, end - start) : found;
 }
 
-function shapeBits(beforePrevious: number, previous: number, run: number, chain: number, length: number): number {
-  let bits = chain + run >= 13 ? HAS_CARD_SHAPE : 0;
-  if (run === 4 && previous === 2 && beforePrevious === 3) return bits | HAS_SSN_SHAPE;
+/**
+ * Follows groups of digits with single separators between. Returns the bits found and, above them, the bytes read: one number,
+ * since an object for two would be an allocation per number. Of a longer chain a part is read again, which finds nothing new.
+ */
+function followChain(source: Buffer, start: number, end: number, length: number): number {
+  let found = 0;
+  let at = start;
+  let beforePrevious = 0; // digits in the group two before the one being read
+  let previous = 0; // digits in the one before it
+  let digits = 0; // digits in the chain
+  while (true) {
+    const groupStart = at;
+    while (at < end && isDigit(source[at]!)) at += 1; // below the end
+    const run = at - groupStart;
+    if (run === 0) break;
+    digits += run;
+    found |= shapeBits(beforePrevious, previous, run, digits, length);
+    if (at >= end) break;
+    const byte = source[at]!; // below the end, just checked
+    if (byte >= 0x80) {
+      found |= HAS_HIGH_BYTE;
+      while (at < end && source[at]! >= 0x80) at += 1;
+    } else if (byte === SPACE || byte === HYPHEN || byte === DOT) at += 1;
+    else break;
+    beforePrevious = previous;
+    previous = run;
+  }
+  return (Math.min(at - start, CHAIN_BYTES_MAX) << BITS) | found;
+}
+
+function shapeBits(beforePrevious: number, previous: number, run: number, digits: number, length: number): number {
+  const card = digits >= 13 ? HAS_CARD_SHAPE : 0;
+  if (run === 4 && previous === 2 && beforePrevious === 3) return card | HAS_SSN_SHAPE;
   const odd = run === 9 || (run === 6 && previous === 3) || (run === 4 && previous === 5);
-  if (odd && length >= BARE_SSN_CHARS_MIN) bits |= HAS_SSN_SHAPE;
-  return bits;
+  return odd && length >= BARE_SSN_BYTES_MIN ? card | HAS_SSN_SHAPE : card;
 }

@@ -6,7 +6,7 @@
 import { assertNever } from "@sluice/core/assert-never.ts";
 import type { CellEdit } from "@sluice/core/cell-edit.ts";
 import type { MaskOperator } from "@sluice/core/snapshot.ts";
-import { findCandidates, HAS_AMPERSAND, HAS_BACKSLASH, HAS_HIGH_BYTE } from "./candidates.ts";
+import { CANDIDATE_BYTES_MIN, findCandidates, HAS_HIGH_BYTE } from "./candidates.ts";
 import { type CellEncoding, decodeCell, encodeCell, isUtf8Cell } from "./cell-text.ts";
 import { applyOperator, maskPartAscii, REDACTED_TEXT } from "./operators.ts";
 import { editArray, editOpaque, editRecord } from "./scan-binary.ts";
@@ -132,11 +132,11 @@ function scanType(rules: readonly ScanRule[], wanted: number, typeOid: number, f
     case "text":
       return scanText(rules, wanted, editPlain);
     case "json":
-      return scanText(rules, wanted, editJson, HAS_BACKSLASH);
+      return scanText(rules, wanted, editJson, JSON_ESCAPE);
     case "xml":
-      return scanText(rules, wanted, editXml, HAS_AMPERSAND);
+      return scanText(rules, wanted, editXml, XML_REFERENCE);
     case "jsonb":
-      return scanJsonb(scanText(rules, wanted, editJson, HAS_BACKSLASH), format);
+      return scanJsonb(scanText(rules, wanted, editJson, JSON_ESCAPE), format);
     case "array":
       if (format === "binary") return editArray(innerEdits(rules, wanted, depth));
       return scanArrayLiteral(rules, wanted, typeOid);
@@ -153,9 +153,9 @@ function scanType(rules: readonly ScanRule[], wanted: number, typeOid: number, f
 function scanArrayLiteral(rules: readonly ScanRule[], wanted: number, typeOid: number): CellEdit {
   switch (elementShape(typeOid)) {
     case "json":
-      return scanText(rules, wanted, editJsonArray, HAS_BACKSLASH);
+      return scanText(rules, wanted, editJsonArray, JSON_ESCAPE);
     case "xml":
-      return scanText(rules, wanted, editXmlArray, HAS_AMPERSAND);
+      return scanText(rules, wanted, editXmlArray, XML_REFERENCE);
     default:
       return scanText(rules, wanted, editStructured);
   }
@@ -167,16 +167,31 @@ function wantedBy(rules: readonly ScanRule[]): number {
   return rules.reduce((bits, rule) => bits | (rule.detector.needs ?? 0), 0);
 }
 
-/** `spelling`: a bit of `candidates.ts` that says the text may spell characters in another way. */
-function scanText(rules: readonly ScanRule[], wanted: number, editor: TextEditor, spelling = 0): CellEdit {
-  const interesting = wanted === 0 ? -1 : wanted | spelling;
+/** Tells the rules that can hit where these bits were found; each combination is worked out once. */
+function rulesByBits(rules: readonly ScanRule[]): (bits: number) => readonly ScanRule[] {
+  const needed = rules.reduce((bits, rule) => bits | (rule.detector.needs ?? 0), 0);
+  const known: (readonly ScanRule[])[] = [];
+  return (bits) => {
+    const key = bits & needed;
+    return (known[key] ??= rules.filter(({ detector }) => detector.needs === undefined || (detector.needs & bits) !== 0));
+  };
+}
+
+/** Two bytes with which a text can spell any character without writing it: there the bytes alone clear nothing. */
+type Spelling = readonly [number, number];
+/** `\u` */
+const JSON_ESCAPE: Spelling = [0x5c, 0x75];
+/** `&#` */
+const XML_REFERENCE: Spelling = [0x26, 0x23];
+
+function scanText(rules: readonly ScanRule[], wanted: number, editor: TextEditor, spelling?: Spelling): CellEdit {
+  const rulesFor = rulesByBits(rules);
   return (source, start, end) => {
+    if (wanted !== 0 && end - start < CANDIDATE_BYTES_MIN) return undefined;
     const bits = findCandidates(source, start, end);
-    if (wanted !== 0) {
-      if ((bits & interesting) === 0) return undefined;
-      if ((bits & wanted) === 0 && spelling === HAS_BACKSLASH && !hasUnicodeEscape(source, start, end)) return undefined;
-    }
-    return editBytes(rules, editor, source, start, end, (bits & HAS_HIGH_BYTE) !== 0);
+    const spelled = spelling !== undefined && holds(source, start, end, spelling);
+    const active = spelled ? rules : rulesFor(bits);
+    return active.length === 0 ? undefined : editBytes(active, editor, source, start, end, (bits & HAS_HIGH_BYTE) !== 0);
   };
 }
 
@@ -196,10 +211,10 @@ function editBytes(
   return editor(rules, decodeCell(source, start, end, "utf8")) === undefined ? undefined : null;
 }
 
-/** `\u`, the one escape of JSON that can stand for any character. */
-function hasUnicodeEscape(source: Buffer, start: number, end: number): boolean {
+function holds(source: Buffer, start: number, end: number, pair: Spelling): boolean {
+  const [first, second] = pair;
   for (let at = start; at < end - 1; at += 1) {
-    if (source[at] === 0x5c && source[at + 1] === 0x75) return true;
+    if (source[at] === first && source[at + 1] === second) return true;
   }
   return false;
 }

@@ -31,13 +31,13 @@ export function applyOperator(operator: MaskOperator, value: string): string | n
 }
 
 function maskPart(value: string, keepFirst: number, keepLast: number): string {
-  const characters = Array.from(value);
-  const words = characters.reduce((count, character) => count + (WORD.test(character) ? 1 : 0), 0);
+  let words = 0;
+  for (const character of value) words += isWord(character) ? 1 : 0;
   if (words === 0 || words < 2 * (keepFirst + keepLast)) return REDACTED_TEXT;
   let seen = 0;
   let masked = "";
-  for (const character of characters) {
-    if (!WORD.test(character)) {
+  for (const character of value) {
+    if (!isWord(character)) {
       // Emoji and other symbols can carry as much as letters do.
       masked += SEPARATOR.test(character) ? character : "*";
       continue;
@@ -46,6 +46,11 @@ function maskPart(value: string, keepFirst: number, keepLast: number): string {
     masked += seen <= keepFirst || seen > words - keepLast ? character : "*";
   }
   return masked;
+}
+
+function isWord(character: string): boolean {
+  const code = character.charCodeAt(0);
+  return code < 0x80 ? wordBytes[code] === 1 : WORD.test(character);
 }
 
 const STAR = 0x2a;

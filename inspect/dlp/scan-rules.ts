@@ -22,8 +22,11 @@ const NULL: MaskOperator = { kind: "null" };
 
 /** What the rules find in a text: in order, not overlapping. */
 export function findRuleHits(rules: readonly ScanRule[], text: string): readonly RuleHit[] {
-  const hits = rules.flatMap((rule) => rule.detector.scan(text).map((span) => ({ ...span, operator: rule.operator })));
-  return hits.length === 0 ? hits : mergeRuleHits(hits);
+  const hits: RuleHit[] = [];
+  for (const { detector, operator } of rules) {
+    for (const { start, end } of detector.scan(text)) hits.push({ start, end, operator });
+  }
+  return hits.length < 2 ? hits : mergeRuleHits(hits);
 }
 
 /** Puts hits in order and joins those that overlap. The same stretch found twice for the same operator stays as it is. */
