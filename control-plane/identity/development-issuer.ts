@@ -7,9 +7,8 @@
 import { createPrivateKey, generateKeyPairSync } from "node:crypto";
 import type { EventEmitter } from "node:events";
 import { readFile } from "node:fs/promises";
-import { createServer, request, type Server } from "node:https";
+import { createServer, request } from "node:https";
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { GatewayError } from "@sluice/core/errors.ts";
 import type { Limits } from "@sluice/core/limits.ts";
@@ -19,7 +18,7 @@ import Provider, { type Configuration, errors, type JWK, type KoaContextWithOIDC
 import type { Logger } from "pino";
 import { readFileIfAny, writePrivateFile } from "../ca/private-files.ts";
 import type { CertificateFiles } from "../interface.ts";
-import { rememberPort, rememberedPort } from "../remembered-port.ts";
+import { closeServer, listenOnRemembered, readCertificate } from "../server.ts";
 import { NothingKept } from "./nothing-kept.ts";
 
 export interface DevelopmentIssuerOptions {
@@ -81,8 +80,7 @@ export async function startDevelopmentIssuer(options: DevelopmentIssuerOptions):
   const signingKey = await loadOrMakeKey(join(directory, "signing-key.pem"));
   const secret = Buffer.from(options.random.bytes(32)).toString("base64url");
   const server = createServer(await readCertificate(options.certificate));
-  const port = await listen(server, await rememberedPort(directory));
-  await rememberPort(directory, port);
+  const port = await listenOnRemembered(server, "127.0.0.1", directory);
   const issuer = `https://127.0.0.1:${port}`;
   const provider = createProvider(issuer, signingKey, secret, options.random);
   provider.on("server_error", (_context, error) => log.error({ reason: error.name }, "development issuer: unexpected fault"));
@@ -110,12 +108,7 @@ export async function startDevelopmentIssuer(options: DevelopmentIssuerOptions):
       return await requestToken({ port, ca, secret, wanted });
     },
     reloadCertificate: async () => server.setSecureContext(await readCertificate(options.certificate)),
-    close: async () => {
-      server.closeAllConnections();
-      await new Promise<void>((resolve) => {
-        server.close(() => resolve());
-      });
-    },
+    close: () => closeServer(server, 0),
   };
 }
 
@@ -233,25 +226,6 @@ function onlyServed(handle: (request: IncomingMessage, response: ServerResponse)
     if (servedPaths.has(path)) void handle(incoming, response);
     else response.writeHead(404, { "content-type": "text/plain" }).end("not found\n");
   };
-}
-
-/** The remembered port when it is free, so that tokens keep their issuer; any other otherwise. */
-async function listen(server: Server, wanted: number): Promise<number> {
-  const attempt = (port: number): Promise<void> =>
-    new Promise((resolve, reject) => {
-      server.once("error", reject);
-      server.listen(port, "127.0.0.1", () => {
-        server.off("error", reject);
-        resolve();
-      });
-    });
-  await attempt(wanted).catch(() => attempt(0));
-  return (server.address() as AddressInfo).port; // listening on TCP, so not a pipe name
-}
-
-async function readCertificate(files: CertificateFiles): Promise<{ cert: Buffer; key: Buffer }> {
-  const [cert, key] = await Promise.all([readFile(files.certFile), readFile(files.keyFile)]);
-  return { cert, key };
 }
 
 async function loadOrMakeKey(path: string): Promise<JWK> {

@@ -28,7 +28,7 @@ export function splitDocuments(file: ManifestFile): readonly DocumentText[] {
     const marker = /^(---|\.\.\.)(?=\s|$)(.*)$/.exec(line);
     if (marker === null) {
       // Directives belong to the parser's defaults; a document is stored without them.
-      if (!/^%/.test(line) || lines.length > 0) lines.push(line);
+      if (!line.startsWith("%") || lines.length > 0) lines.push(line);
       else begin = at + 2;
       continue;
     }
