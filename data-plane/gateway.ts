@@ -6,6 +6,7 @@ import type { Config } from "@sluice/core/config.ts";
 import type { Clock } from "@sluice/core/clock.ts";
 import type { Limits } from "@sluice/core/limits.ts";
 import type { Random } from "@sluice/core/random.ts";
+import type { Protocol } from "@sluice/core/snapshot.ts";
 import type { Spool } from "@sluice/events/spool.ts";
 import type { AgentLink } from "@sluice/rpc/agent-link.ts";
 import type { DecisionExplainer } from "@sluice/rpc/explain.ts";
@@ -38,7 +39,7 @@ export interface GatewayOptions {
 }
 
 export interface Gateway {
-  readonly listeners: readonly { readonly protocol: string; readonly address: string }[];
+  readonly listeners: readonly { readonly protocol: Protocol; readonly address: string }[];
   readonly explainer: DecisionExplainer;
   /** Stops accepting, lets sessions finish within `drainTimeoutMs`, then ends them. */
   drain(): Promise<void>;

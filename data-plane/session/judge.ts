@@ -102,15 +102,16 @@ export class SessionJudge implements Judge {
       this.counts.denied += 1;
       return refusalOfError(error);
     }
-    try {
-      precheckStatement(request.text, this.#parts.limits);
-    } catch (error) {
-      this.counts.denied += 1;
-      return refusalOfError(toGatewayError(error));
-    }
     const state = this.#parts.catalog.current;
     const analysis = state === undefined ? undefined : this.#parts.analyser.cached(this.#analysisRequest(request.text, state));
     if (state === undefined || analysis === undefined) {
+      // Cheap and final: what fails here waits for no catalog.
+      try {
+        precheckStatement(request.text, this.#parts.limits);
+      } catch (error) {
+        this.counts.denied += 1;
+        return refusalOfError(toGatewayError(error));
+      }
       this.#pending = request;
       return "pending";
     }
@@ -199,9 +200,16 @@ export class SessionJudge implements Judge {
           ),
       };
     });
-    const permission: Permission = { kind: "permit", statements: plans, scrub: touches };
+    const merged = decisions.length === 0 ? null : mergeDecisions(decisions);
+    const permission: Permission = {
+      kind: "permit",
+      statements: plans,
+      scrub: touches,
+      settleFirst: models.some((model) => model.scopeChange !== null || model.changesCatalog),
+      ...(merged === null ? {} : { decisionId: merged.id }),
+    };
     if (request.phase === "parse") return permission;
-    const number = decisions.length === 0 ? 0 : this.#recordStatement(request, mergeDecisions(decisions), touches);
+    const number = merged === null ? 0 : this.#recordStatement(request, merged, touches);
     if (number > 0) this.#granted.set(permission, { number, models });
     if (this.strict && models.some((model) => !READING.has(model.class))) this.#mustBeDurable = true;
     if (models.some((model) => model.changesCatalog)) {

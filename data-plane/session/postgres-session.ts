@@ -60,6 +60,9 @@ export class PostgresSession {
     stream.on("end", () => this.#feed(() => this.#relay.targetClosed()));
     stream.on("error", () => this.#feed(() => this.#relay.targetClosed()));
     stream.on("close", () => this.#feed(() => this.#relay.targetClosed()));
+    // Both were handed over paused.
+    caller.resume();
+    stream.resume();
     if (early.length > 0) this.#feed(() => this.#relay.receiveFromCaller(early));
     else this.#balance();
     return this.#ended;
