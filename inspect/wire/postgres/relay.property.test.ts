@@ -27,6 +27,15 @@ const batches = fc.constantFrom(
   "rows a 1; nonsense",
   "commit; rows c 1",
 );
+const naming = fc.constantFrom(
+  "deallocate s",
+  "prepare s as rows c 1",
+  "declare s cursor for rows d 1",
+  "close s",
+  "discard all",
+  "begin",
+  "commit",
+);
 const copy = fc.constantFrom(
   Buffer.concat([caller.query("copyin"), caller.copyData("one"), caller.copyData("two"), caller.copyDone]),
   Buffer.concat([caller.query("copyin"), caller.copyFail]),
@@ -72,24 +81,32 @@ describe("relay", () => {
   });
 
   it("edits every row by the plan of the text that made it, whatever happens to names", () => {
-    const sqlNames = fc
-      .constantFrom(
-        "deallocate s",
-        "prepare s as rows c 3",
-        "declare p cursor for rows d 2",
-        "close p",
-        "discard all",
-        "deallocate all",
-        "begin",
-      )
-      .map((text) => caller.query(text));
-    const nastySession = fc
-      .array(fc.oneof({ weight: 5, arbitrary: message }, { weight: 2, arbitrary: sqlNames }), { minLength: 1, maxLength: 30 })
-      .map((messages) => Buffer.concat([...messages, caller.sync]));
+    const reads = fc.constantFrom("rows a 1", "rows b 1", "rows c 1", "rows d 1", "nonsense");
+    const few = fc.constantFrom("", "s");
+    const either = fc.constantFrom("S" as const, "P" as const);
+    const step = fc.oneof(
+      { weight: 4, arbitrary: fc.tuple(few, reads).map(([name, text]) => caller.parse(name, text)) },
+      {
+        weight: 4,
+        arbitrary: fc.tuple(few, few).map(([portal, name]) => Buffer.concat([caller.bind(portal, name), caller.execute(portal)])),
+      },
+      { weight: 1, arbitrary: few.map((portal) => caller.execute(portal)) },
+      { weight: 1, arbitrary: fc.constant(caller.bind("", "missing")) },
+      { weight: 1, arbitrary: fc.tuple(either, few).map(([of, name]) => caller.close(of, name)) },
+      { weight: 4, arbitrary: fc.constant(caller.sync) },
+      { weight: 1, arbitrary: reads.map((text) => caller.query(text)) },
+      { weight: 2, arbitrary: naming.map((text) => caller.query(text)) },
+      {
+        weight: 1,
+        arbitrary: naming.map((text) => Buffer.concat([caller.parse("", text), caller.bind("", ""), caller.execute("")])),
+      },
+    );
+    const nastySession = fc.array(step, { minLength: 1, maxLength: 30 }).map((list) => Buffer.concat([...list, caller.sync]));
     fc.assert(
       fc.property(nastySession, pace, fc.boolean(), (bytes, numbers, scrub) => {
-        const world = new World(new TestJudge(() => ({ mask: maskByText, scrub })));
+        const world = new World(new TestJudge((text) => ({ mask: maskByText, scrub: scrub && text.startsWith("rows a") })));
         for (const frame of world.run(bytes, sequence(numbers))) if (frame.startsWith("D ")) expect(frame).toBe("D masked");
+        expect(world.thrown).toBeUndefined();
       }),
       runs,
     );
