@@ -137,6 +137,7 @@ describe("the door", () => {
     ["/sluice.admin.v1.SessionService/List", "{}", { "content-type": "text/plain" }, 400, "protocol_violation"],
     ["/sluice.admin.v1.SessionService/Forget", "{}", {}, 404, "not_found"],
     ["/sluice.admin.v1.SessionService/List", `"${"x".repeat(200_000)}"`, {}, 413, "frame_too_large"],
+    ["/sluice.admin.v1.ManifestService/Apply", '{"files":[{"path":"a\\u0000b","text":""}]}', {}, 400, "protocol_violation"],
     ["/sluice.admin.v1.SessionService/Get", '{"id":"../../etc"}', {}, 404, "not_found"],
     [
       "/sluice.admin.v1.PolicyService/Explain",

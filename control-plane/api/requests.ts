@@ -25,9 +25,9 @@ export function parseApplyRequest(body: unknown): ApplyFilesRequest {
   return {
     files: listOf(files, "files").map((file, at) => {
       const { path, text } = fieldsOf(file, `files[${at}]`, ["path", "text"]);
-      return { path: textOf(path, `files[${at}].path`), text: textOf(text, `files[${at}].text`) };
+      return { path: storableOf(path, `files[${at}].path`), text: storableOf(text, `files[${at}].text`) };
     }),
-    author: author === undefined ? undefined : textOf(author, "author").slice(0, 200),
+    author: author === undefined ? undefined : storableOf(author, "author").slice(0, 200),
   };
 }
 
@@ -120,6 +120,13 @@ function textsOf(value: unknown, at: string): readonly string[] {
 function textOf(value: unknown, at: string): string {
   if (typeof value !== "string") throw wrong(`${at} must be a text`);
   return value;
+}
+
+/** PostgreSQL keeps any text but NUL. Statements to explain may hold one: judging them is the gateway's business. */
+function storableOf(value: unknown, at: string): string {
+  const text = textOf(value, at);
+  if (text.includes("\0")) throw wrong(`${at} holds a NUL character`);
+  return text;
 }
 
 function wrong(problem: string): GatewayError {

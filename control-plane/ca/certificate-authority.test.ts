@@ -31,7 +31,7 @@ it("makes the authority once; the key is for this user alone", async () => {
   expect((await open()).caFile).toBe(first.caFile);
   expect(readFileSync(first.caFile, "utf8")).toBe(pem);
   expect(statSync(join(directory, "ca-key.pem")).mode & 0o777).toBe(0o600);
-  expect(statSync(directory).mode & 0o777).toBe(0o700);
+  expect(statSync(first.caFile).mode & 0o777).toBe(0o644);
   expect(new X509Certificate(pem).ca).toBe(true);
 });
 

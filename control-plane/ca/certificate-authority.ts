@@ -5,7 +5,7 @@
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { isIP } from "node:net";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { Clock } from "@sluice/core/clock.ts";
 import { GatewayError } from "@sluice/core/errors.ts";
 import type { Random } from "@sluice/core/random.ts";
@@ -38,7 +38,9 @@ export interface CertificateAuthority {
 /** Opens the authority in `directory`, or makes one. Throws `config_invalid` when the files there do not belong together. */
 export async function ensureCertificateAuthority(options: CertificateAuthorityOptions): Promise<CertificateAuthority> {
   const { directory, clock, random, log } = options;
-  await mkdir(directory, { recursive: true, mode: 0o700 });
+  await mkdir(dirname(directory), { recursive: true, mode: 0o700 });
+  // Others may come for ca.pem; the keys beside it are for this user alone.
+  await mkdir(directory, { recursive: true, mode: 0o755 });
   const caFile = join(directory, "ca.pem");
   const authority = await loadOrMake(options, caFile);
 

@@ -108,6 +108,13 @@ it("keeps its address and keys over a restart, so that tokens stay good", async 
   expect(statSync(join(directory, "issuer", "signing-key.pem")).mode & 0o777).toBe(0o600);
 });
 
+it("takes another port when its own is taken", async () => {
+  const second = await start();
+  expect(second.issuer).not.toBe(issuer.issuer);
+  expect((await second.mint({ subject: "ada", groups: [], claims: {}, ttlSeconds: 60 })).split(".").length).toBe(3);
+  await second.close();
+});
+
 it("publishes its public key alone, and serves nothing but discovery, keys and tokens", async () => {
   const keys = await fetchText("/jwks");
   expect(keys.status).toBe(200);

@@ -37,8 +37,18 @@ const QUERY_TIMEOUT_MS = 30_000;
 /** Rejects with `config_invalid` when a database that the configuration names does not answer, or its schema is newer than this version. */
 export async function openStore(options: StoreOptions): Promise<Store> {
   const { address, log } = options;
+  // Checked here, because the driver's own error for a broken address quotes it with the password.
+  if (address.kind === "postgres" && !URL.canParse(address.url)) {
+    throw new GatewayError("config_invalid", "controlPlane.store is not an address of the form postgres://user@host/database.");
+  }
+  let closing = false;
   let cluster: Cluster | undefined;
-  if (address.kind === "embedded") cluster = await startCluster({ directory: options.directory, name: "store", log });
+  if (address.kind === "embedded") {
+    cluster = await startCluster({ directory: options.directory, name: "store", log });
+    void cluster.ended.then(() => {
+      if (!closing) log.error("the embedded store has ended by itself: start again; sessions go on, records wait in the spool");
+    });
+  }
   const pool = new Pool({
     ...poolAddress(address, cluster),
     application_name: "sluice-control-plane",
@@ -51,6 +61,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
   pool.on("error", (error) => log.warn({ reason: codeOf(error) }, "a connection to the store broke"));
   const db = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) });
   const close = async (): Promise<void> => {
+    closing = true;
     await db.destroy();
     await cluster?.stop();
   };
