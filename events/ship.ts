@@ -17,6 +17,8 @@ export interface ShipOptions {
 
 /** Between batches, so that many small commits reach the recorder as one: each batch costs it a sync for every session in it. */
 const LINGER_MS = 20;
+/** After a batch this large the next is waiting already: then the recorder is what everything waits for. */
+const LINGER_BYTES_MAX = 1024 * 1024;
 const RETRY_FIRST_MS = 100;
 /** Short enough that a recorder that came back is noticed, long enough to leave a broken one alone. */
 const RETRY_MAX_MS = 5_000;
@@ -24,11 +26,14 @@ const RETRY_MAX_MS = 5_000;
 /** Ships until the signal aborts; resolves then. Rejects only when the spool itself cannot be read. */
 export async function shipSpool(spool: Spool, bus: EventBus, options: ShipOptions): Promise<void> {
   const { signal, log } = options;
-  for await (const batch of spool.follow(spool.start, signal)) {
+  let shipped = spool.start;
+  for await (const batch of spool.follow(shipped, signal)) {
     if (!(await publish(batch, bus, signal, log))) return;
-    await trim(spool, batch.next, log);
-    options.onProgress?.(batch.next);
-    await pause(LINGER_MS, signal);
+    const batchBytes = batch.next - shipped;
+    shipped = batch.next;
+    await trim(spool, shipped, log);
+    options.onProgress?.(shipped);
+    if (batchBytes < LINGER_BYTES_MAX) await pause(LINGER_MS, signal);
   }
 }
 

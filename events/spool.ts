@@ -15,7 +15,7 @@ export interface Spool {
   append(record: SessionRecord): void;
   /**
    * Resolves when every record appended before this call is on disk; rejects with `recording_unavailable` when that cannot be.
-   * Calls that overlap share one fsync.
+   * Calls that overlap share one fsync. Resolves late, on purpose, when the spool fills faster than it is emptied.
    */
   durable(): Promise<void>;
   /** Durable records from `from` on, in batches; waits for more until `signal` aborts. `next` is where the following batch begins. */

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { cp, mkdtemp, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, rm, truncate } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -9,6 +9,7 @@ import type { Spool } from "../spool.ts";
 import { releasedRecord, testLog, testSessionId } from "../testing.ts";
 import { diskFiles, type SpoolFiles } from "./file-layer.ts";
 import { type FileSpool, openFileSpool } from "./file-spool.ts";
+import { type MemoryDisk, memoryDisk } from "./memory-files.test-fixture.ts";
 import { GROUP_HEADER_BYTES, SEGMENT_HEADER_BYTES } from "./segment-format.ts";
 
 let directory: string;
@@ -24,10 +25,10 @@ afterEach(async () => {
 });
 
 async function openSpool(
-  options: { limits?: Partial<Limits>; files?: SpoolFiles; log?: ReturnType<typeof testLog>; at?: string } = {},
+  options: { limits?: Partial<Limits>; files?: SpoolFiles; log?: ReturnType<typeof testLog> } = {},
 ): Promise<FileSpool> {
   const spool = await openFileSpool({
-    directory: options.at ?? directory,
+    directory,
     limits: { ...defaultLimits, ...options.limits },
     log: options.log ?? testLog(),
     ...(options.files === undefined ? {} : { files: options.files }),
@@ -54,6 +55,10 @@ async function appendDurably(spool: Spool, records: readonly SessionRecord[]): P
 
 function someRecords(from: number, to: number, bytes = "released"): SessionRecord[] {
   return Array.from({ length: to - from }, (_, index) => releasedRecord(1, from + index, bytes));
+}
+
+function segmentOn(disk: MemoryDisk): string {
+  return [...disk.contents.keys()].find((path) => path.endsWith(".spool"))!;
 }
 
 async function segmentPaths(): Promise<string[]> {
@@ -111,18 +116,18 @@ describe("file spool", () => {
   });
 
   test("large records go through several segments and come back from the files", async () => {
-    const limits = { spoolBytesMax: 1024 * 1024, spoolRecentBytesMax: 1 };
+    const limits = { spoolBytesMax: 2 * 1024 * 1024, spoolRecentBytesMax: 1 };
     const spool = await openSpool({ limits });
     const big = "x".repeat(20_000);
     for (let at = 0; at < 40; at += 4) await appendDurably(spool, someRecords(at, at + 4, big));
-    expect((await segmentPaths()).length).toBeGreaterThan(3);
+    expect((await segmentPaths()).length).toBeGreaterThan(2);
     expect(await contents(spool)).toEqual(someRecords(0, 40, big));
     await spool.close();
     expect(await contents(await openSpool({ limits }))).toEqual(someRecords(0, 40, big));
   });
 
   test("trim deletes whole files and moves the start, also over a restart", async () => {
-    const limits = { spoolBytesMax: 256 * 1024 };
+    const limits = { spoolBytesMax: 512 * 1024 };
     const spool = await openSpool({ limits });
     const big = "x".repeat(10_000);
     const ends: number[] = [];
@@ -155,17 +160,34 @@ describe("file spool", () => {
   test("full means no, and room made by trimming means yes again", async () => {
     const spool = await openSpool({ limits: { spoolBytesMax: 64 * 1024 } });
     let next = 0;
-    const fill = async (): Promise<void> => {
-      for (;;) await appendDurably(spool, [releasedRecord(1, next++, "x".repeat(4_000))]);
+    const fill = (): void => {
+      for (;;) spool.append(releasedRecord(1, next++, "x".repeat(4_000)));
     };
-    await expect(fill()).rejects.toMatchObject({
-      code: "recording_unavailable",
-      message: expect.stringContaining("full") as string,
-    });
+    expect(fill).toThrow(/spool is full/);
     expect(next).toBeGreaterThan(10);
+    const drained = spool.drained();
+    await expect.poll(() => spool.end).toBeGreaterThan(0);
+    expect(fill).toThrow(/spool is full/);
     await spool.trim(spool.end);
+    await drained;
     await appendDurably(spool, [releasedRecord(1, next, "again")]);
     expect(await contents(spool)).toEqual([releasedRecord(1, next, "again")]);
+  });
+
+  test("a caller that is faster than whoever empties the spool is slowed, not refused", async () => {
+    const spool = await openSpool({ limits: { spoolBytesMax: 1024 * 1024 } });
+    const stop = new AbortController();
+    const emptying = (async () => {
+      for await (const batch of spool.follow(spool.start, stop.signal)) {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        await spool.trim(batch.next);
+      }
+    })();
+    for (let sequence = 0; sequence < 40; sequence++)
+      await appendDurably(spool, [releasedRecord(1, sequence, "x".repeat(50_000))]);
+    await spool.drained();
+    stop.abort();
+    await emptying;
   });
 
   test("an over-long record and an over-long queue are refused", async () => {
@@ -179,57 +201,50 @@ describe("file spool", () => {
 
 describe("file spool after a crash", () => {
   test("cut at every byte of the last commit: earlier commits stay, the rest is a prefix", async () => {
-    const spool = await openSpool();
+    const disk = memoryDisk();
+    const spool = await openSpool({ files: disk });
     await appendDurably(spool, someRecords(0, 3));
     const safeBytes = spool.end + SEGMENT_HEADER_BYTES;
     await appendDurably(spool, someRecords(3, 5));
-    const wholeBytes = spool.end + SEGMENT_HEADER_BYTES;
     await spool.close();
-    const [path] = await segmentPaths();
-    for (let length = safeBytes; length < wholeBytes; length++) {
-      const copy = `${directory}-cut`;
-      await cp(directory, copy, { recursive: true });
-      await truncate(path!.replace(directory, copy), length);
+    const path = segmentOn(disk);
+    const whole = disk.contents.get(path)!;
+    const firstRecordEnd = safeBytes + GROUP_HEADER_BYTES + (whole.length - safeBytes - GROUP_HEADER_BYTES) / 2;
+    for (let length = safeBytes; length < whole.length; length++) {
+      const cut = memoryDisk(disk.contents);
+      cut.contents.set(path, Buffer.from(whole.subarray(0, length)));
       const log = testLog();
-      const reopened = await openSpool({ at: copy, log });
-      const kept = await contents(reopened);
-      expect(kept).toEqual(someRecords(0, kept.length));
-      expect(kept.length).toBe(
-        length < safeBytes + GROUP_HEADER_BYTES + (wholeBytes - safeBytes - GROUP_HEADER_BYTES) / 2 ? 3 : 4,
-      );
+      const reopened = await openSpool({ files: cut, log });
+      const kept = length < firstRecordEnd ? 3 : 4;
+      expect(await contents(reopened)).toEqual(someRecords(0, kept));
       expect(log.sentences.length).toBe(length === safeBytes ? 0 : 1);
-      await appendDurably(reopened, [releasedRecord(1, 99)]);
+      await appendDurably(reopened, someRecords(kept, kept + 1));
       await reopened.close();
-      expect((await contents(await openSpool({ at: copy }))).length).toBe(kept.length + 1);
-      await open.pop()!.close();
-      await rm(copy, { recursive: true });
+      expect(await contents(await openSpool({ files: cut }))).toEqual(someRecords(0, kept + 1));
     }
   });
 
   test("a flipped byte before the last commit refuses to open; in the last commit it is a torn tail", async () => {
-    const spool = await openSpool();
+    const disk = memoryDisk();
+    const spool = await openSpool({ files: disk });
     for (let at = 0; at < 3; at++) await appendDurably(spool, someRecords(at, at + 1));
-    const lastCommitBytes = Math.round(spool.end / 3);
     await spool.close();
-    const [path] = await segmentPaths();
-    const whole = await readFile(path!);
-    for (let at = 0; at < whole.length; at++) {
-      const damaged = Buffer.from(whole);
-      damaged[at] = damaged[at]! ^ 0x10;
-      await writeFile(path!, damaged);
-      const opened = await openSpool().catch((error: unknown) => error);
-      if (at >= whole.length - lastCommitBytes) {
-        const reopened = opened as FileSpool; // a torn tail does not keep it from opening
-        expect(await contents(reopened)).toEqual(someRecords(0, 2));
-        await reopened.close();
-      } else expect(opened, `byte ${at}`).toMatchObject({ code: "recording_unavailable" });
+    const path = segmentOn(disk);
+    const lastCommitBytes = (disk.contents.get(path)!.length - SEGMENT_HEADER_BYTES) / 3;
+    for (let at = 0; at < disk.contents.get(path)!.length; at++) {
+      const damaged = memoryDisk(disk.contents);
+      const bytes = damaged.contents.get(path)!;
+      bytes[at] = bytes[at]! ^ 0x10;
+      if (at < bytes.length - lastCommitBytes)
+        await expect(openSpool({ files: damaged }), `byte ${at}`).rejects.toMatchObject({ code: "recording_unavailable" });
+      else expect(await contents(await openSpool({ files: damaged }))).toEqual(someRecords(0, 2));
     }
   });
 
   test("a missing file in the middle refuses to open", async () => {
-    const limits = { spoolBytesMax: 128 * 1024 };
+    const limits = { spoolBytesMax: 256 * 1024 };
     const spool = await openSpool({ limits });
-    for (let at = 0; at < 8; at++) await appendDurably(spool, someRecords(at, at + 1, "x".repeat(9_000)));
+    for (let at = 0; at < 12; at++) await appendDurably(spool, someRecords(at, at + 1, "x".repeat(9_000)));
     await spool.close();
     const paths = await segmentPaths();
     expect(paths.length).toBeGreaterThan(2);

@@ -3,6 +3,7 @@
  * durable before the disk has said so; after one failed write or sync it stays failed until the process is started again, because
  * what the disk then holds is not known. Format: segment-format.ts and record-codec.ts.
  */
+import { setTimeout as delay } from "node:timers/promises";
 import type { Clock } from "@sluice/core/clock.ts";
 import { GatewayError } from "@sluice/core/errors.ts";
 import type { Limits } from "@sluice/core/limits.ts";
@@ -62,6 +63,15 @@ const GROUP_BYTES = 4 * 1024 * 1024;
 const BATCH_BYTES = 4 * 1024 * 1024;
 /** Records nobody waits for (relaxed mode) are committed after this time, well within the second that is promised. */
 const RELAXED_COMMIT_MS = 500;
+/**
+ * Slow before no: once half of the spool is used, callers wait so that what is left lasts this long at least, and the recorder can follow
+ * a session that reads in bulk. Whoever brings the bytes does the waiting.
+ */
+const THROTTLE_HORIZON_MS = 2_000;
+/** Pauses are gathered up to this: shorter ones cost more than they slow. */
+const THROTTLE_MS_MIN = 5;
+/** One pause. A caller is then slow, but alive. */
+const THROTTLE_MS_MAX = 1_000;
 /** Pieces below this are copied together: cheaper than one more entry in a gathering write. */
 const SMALL_PIECE_BYTES = 8 * 1024;
 
@@ -95,6 +105,9 @@ class DiskSpool implements FileSpool {
   #wantedCount = 0;
   #durableCount = 0;
   #waiters: Waiter[] = [];
+  /** Up to where callers of `durable` have been weighed, and what they still owe in milliseconds. */
+  #weighedBytes: number;
+  #owedMs = 0;
   #committing: Promise<void> | null = null;
   #relaxedTimer: NodeJS.Timeout | null = null;
   #trimming: Promise<void> = Promise.resolve();
@@ -113,6 +126,7 @@ class DiskSpool implements FileSpool {
     this.#mark = opened.mark;
     this.#start = opened.start;
     this.#end = opened.end;
+    this.#weighedBytes = opened.end;
     this.#segmentBytesMax = Math.min(SEGMENT_BYTES, Math.max(4096, Math.floor(options.limits.spoolBytesMax / 8)));
     this.#recent = new RecentGroups(options.limits.spoolRecentBytesMax);
   }
@@ -141,7 +155,7 @@ class DiskSpool implements FileSpool {
         "the gateway's disk cannot keep up",
         "Try again later; the platform team sees this in the gateway's log.",
       );
-    const keptBytes = this.#end - this.#segments[0]!.base + this.#queuedBytes; // there is always a segment
+    const keptBytes = this.#end - this.#start + this.#queuedBytes; // on disk it is at most one segment more
     if (keptBytes + GROUP_HEADER_BYTES + bytes > this.#limits.spoolBytesMax)
       throw unavailable(
         "the gateway's spool is full",
@@ -155,6 +169,25 @@ class DiskSpool implements FileSpool {
   }
 
   durable(): Promise<void> {
+    const pauseMs = this.#takePause();
+    return pauseMs === 0 ? this.#committed() : this.#committed().then(() => delay(pauseMs));
+  }
+
+  /** What this caller has to wait on top, in milliseconds, for the bytes that were appended since the last caller. */
+  #takePause(): number {
+    const appendedBytes = this.#end + this.#queuedBytes;
+    const bytes = appendedBytes - this.#weighedBytes;
+    this.#weighedBytes = appendedBytes;
+    const leftBytes = Math.max(1, this.#limits.spoolBytesMax - (appendedBytes - this.#start));
+    if (leftBytes > this.#limits.spoolBytesMax / 2) return 0;
+    this.#owedMs += (bytes / leftBytes) * THROTTLE_HORIZON_MS;
+    if (this.#owedMs < THROTTLE_MS_MIN) return 0;
+    const pauseMs = Math.min(this.#owedMs, THROTTLE_MS_MAX);
+    this.#owedMs = 0;
+    return pauseMs;
+  }
+
+  #committed(): Promise<void> {
     if (this.#failure !== null) return Promise.reject(this.#failure);
     if (this.#durableCount === this.#appendedCount) return Promise.resolve();
     const last = this.#waiters.at(-1);
@@ -204,7 +237,7 @@ class DiskSpool implements FileSpool {
   }
 
   async drained(): Promise<void> {
-    await this.durable();
+    await this.#committed();
     const position = this.#end;
     while (this.#start < position) {
       if (this.#closed)
