@@ -3,7 +3,7 @@ import { GatewayError } from "@sluice/core/errors.ts";
 import { newDecisionId, newSessionId } from "@sluice/core/ids.ts";
 import type { Principal } from "@sluice/core/principal.ts";
 import { decideBatch, mergeDecisions, unparsedDecision } from "@sluice/inspect/policy/decide.ts";
-import { precheckStatement } from "@sluice/inspect/sql/precheck.ts";
+import { precheck } from "@sluice/inspect/sql/precheck.ts";
 import { applyScopeChange, emptyScope } from "@sluice/inspect/sql/scope.ts";
 import type { DecisionExplainer, ExplainRequest } from "@sluice/rpc/explain.ts";
 import type { GatewayParts } from "./gateway-parts.ts";
@@ -32,7 +32,7 @@ async function explain(parts: GatewayParts, request: ExplainRequest): Promise<Re
   let scope = emptyScope;
   let decision: Readonly<Record<string, unknown>> = {};
   for (const text of request.sql) {
-    precheckStatement(text, parts.limits);
+    precheck(text, parts.limits);
     const state = await catalog.wait();
     const analysis = await parts.analyser.analyse({
       catalogKey: catalog.key,

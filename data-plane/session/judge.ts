@@ -21,7 +21,7 @@ import {
 import type { Decision } from "@sluice/inspect/policy/decision.ts";
 import { maskingFor, type PrincipalMasking } from "@sluice/inspect/policy/masking.ts";
 import type { Analysis, SessionScope, StatementModel } from "@sluice/inspect/sql/model.ts";
-import { precheckStatement } from "@sluice/inspect/sql/precheck.ts";
+import { precheck } from "@sluice/inspect/sql/precheck.ts";
 import { applyScopeChange, emptyScope } from "@sluice/inspect/sql/scope.ts";
 import type {
   Judge,
@@ -107,7 +107,7 @@ export class SessionJudge implements Judge {
     if (state === undefined || analysis === undefined) {
       // Cheap and final: what fails here waits for no catalog.
       try {
-        precheckStatement(request.text, this.#parts.limits);
+        precheck(request.text, this.#parts.limits);
       } catch (error) {
         this.counts.denied += 1;
         return refusalOfError(toGatewayError(error));
