@@ -3,15 +3,12 @@
  * at. It reads no environment; a secret is named here, never held.
  */
 import { resolve } from "node:path";
-import type { Config, GatewayTls, ListenAddress, ListenerConfig, SecretBinding } from "@sluice/core/config.ts";
-import { didYouMean } from "@sluice/core/did-you-mean.ts";
-import { defaultLimits, type Limits } from "@sluice/core/limits.ts";
-import { type Fault, showPath, sortFaults, type ValuePath } from "./fault.ts";
-import type { Report } from "./documents.ts";
+import type { Config, GatewayTls, ListenAddress, SecretBinding } from "@sluice/core/config.ts";
+import { type Fault, sortFaults, type ValuePath } from "./fault.ts";
 import { configSchema } from "./schema/config.ts";
 import type { ConfigShape } from "./shapes.ts";
 import { validatorOf } from "./validation.ts";
-import { isLoopback, parseAddress } from "./words.ts";
+import { parseAddress } from "./words.ts";
 import { readYaml, type SourceFile } from "./yaml-source.ts";
 
 /** Both absolute. */
@@ -41,123 +38,59 @@ export function parseConfig(file: SourceFile, directories: BaseDirectories): Par
     const message = "a configuration file holds one document; manifests go into files of their own";
     faults.push({ file: file.path, ...second.positionOf([]), kind: "Config", message });
   }
-  const report: Report = (path, message) => {
+  const report = (path: ValuePath, message: string): void => {
     faults.push({ file: file.path, ...document.positionOf(path), kind: "Config", message });
   };
   const schemaFaults = checkSchema(document.value);
   for (const { path, message } of schemaFaults) report(path, message);
   // The schema has accepted the value: the shape says in types what the schema says in data.
-  const config = schemaFaults.length === 0 ? configOf(document.value as ConfigShape, directories, report) : undefined;
+  const config = schemaFaults.length === 0 ? configOf(document.value as ConfigShape, directories) : undefined;
   return faults.length === 0 ? { config, faults } : { config: undefined, faults: sortFaults(faults, [file.path]) };
 }
 
 const checkSchema = validatorOf(configSchema);
 const ANY_LOOPBACK_PORT: ListenAddress = { host: "127.0.0.1", port: 0 };
 
-function configOf(shape: ConfigShape, { configDirectory, dataDirectory }: BaseDirectories, report: Report): Config {
-  const { controlPlane, dataPlane, agent, events, recorder, limits = {}, manifests = [] } = shape;
-  if (events?.bus === "nats") report(["events", "bus"], "the event bus 'nats' is not available yet; use embedded");
-  else if (events?.servers !== undefined)
-    report(["events", "servers"], "events.servers belongs to the bus 'nats'; the embedded bus has none");
+function configOf(shape: ConfigShape, { configDirectory, dataDirectory }: BaseDirectories): Config {
+  const { controlPlane = {}, dataPlane = {}, agent = {}, recorder = {}, limits = {}, manifests = [] } = shape;
+  const { store = "embedded", listen, developmentIssuer = true } = controlPlane;
+  const { listeners = [], tls = {} } = dataPlane;
   const fromConfig = (path: string): string => resolve(configDirectory, path);
-  const listeners = listenersOf(dataPlane?.listeners ?? [], report);
   return {
     controlPlane: {
-      store: storeOf(controlPlane?.store ?? "embedded", report),
-      listen: listenOf(controlPlane?.listen, ["controlPlane", "listen"], report),
-      developmentIssuer: controlPlane?.developmentIssuer ?? true,
+      store: store === "embedded" ? { kind: "embedded" } : { kind: "postgres", url: store },
+      listen: listen === undefined ? ANY_LOOPBACK_PORT : listenOf(listen),
+      developmentIssuer,
     },
-    dataPlane: { listeners, tls: tlsOf(dataPlane?.tls ?? {}, listeners, fromConfig, report) },
-    agent: {
-      secrets: (agent?.secrets ?? []).flatMap((secret, index) =>
-        secretOf(secret, ["agent", "secrets", index], fromConfig, report),
-      ),
+    dataPlane: {
+      listeners: listeners.map(({ protocol, listen, proxyProtocolFrom = [] }) => {
+        return { protocol, listen: listenOf(listen), proxyProtocolFrom };
+      }),
+      tls: tlsOf(tls, fromConfig),
     },
+    agent: { secrets: (agent.secrets ?? []).map((secret) => secretOf(secret, fromConfig)) },
     events: { bus: "embedded" },
-    recorder: { directory: recorderDirectory(recorder?.store ?? "file:recordings", dataDirectory, report) },
-    limits: limitsOf(limits, report),
+    recorder: { directory: resolve(dataDirectory, (recorder.store ?? "file:recordings").slice("file:".length)) },
+    limits: { ...limits },
     manifests: manifests.map(fromConfig),
   };
 }
 
-function storeOf(text: string, report: Report): Config["controlPlane"]["store"] {
-  if (text === "embedded") return { kind: "embedded" };
-  const path = ["controlPlane", "store"];
-  const url = /^postgres(?:ql)?:\/\//.test(text) ? URL.parse(text) : null;
-  if (url === null || url.hostname === "") report(path, "controlPlane.store must be embedded or postgres://user@host/database");
-  else if (url.password !== "")
-    report(path, "controlPlane.store must not hold a password; use PGPASSWORD, a password file or a client certificate");
-  return { kind: "postgres", url: text };
-}
-
-function listenOf(text: string | undefined, path: ValuePath, report: Report): ListenAddress {
-  if (text === undefined) return ANY_LOOPBACK_PORT;
+function listenOf(text: string): ListenAddress {
   const address = parseAddress(text, true);
-  if (address !== undefined) return address;
-  report(path, `${showPath(path)} must be host:port, such as 127.0.0.1:6432 or [::1]:6432; port 0 is any free one`);
-  return ANY_LOOPBACK_PORT;
+  if (address === undefined) throw new Error("a configuration was built that its checks should have refused");
+  return address;
 }
 
-function listenersOf(
-  shapes: NonNullable<NonNullable<ConfigShape["dataPlane"]>["listeners"]>,
-  report: Report,
-): readonly ListenerConfig[] {
-  const taken = new Map<string, number>();
-  return shapes.map(({ protocol, listen, proxyProtocolFrom = [] }, index) => {
-    const path = ["dataPlane", "listeners", index, "listen"];
-    const address = listenOf(listen, path, report);
-    const first = taken.get(listen);
-    if (first !== undefined && address.port !== 0)
-      report(path, `${showPath(path)} is the address of dataPlane.listeners[${first}] too`);
-    taken.set(listen, first ?? index);
-    return { protocol, listen: address, proxyProtocolFrom };
-  });
+type TlsShape = NonNullable<NonNullable<ConfigShape["dataPlane"]>["tls"]>;
+
+function tlsOf({ mode = "self-signed", certFile, keyFile }: TlsShape, fromConfig: (path: string) => string): GatewayTls {
+  if (certFile === undefined || keyFile === undefined) return { mode };
+  return { mode: "files", certFile: fromConfig(certFile), keyFile: fromConfig(keyFile) };
 }
 
-function tlsOf(
-  { mode, certFile, keyFile }: NonNullable<NonNullable<ConfigShape["dataPlane"]>["tls"]>,
-  listeners: readonly ListenerConfig[],
-  fromConfig: (path: string) => string,
-  report: Report,
-): GatewayTls {
-  if (certFile !== undefined && keyFile !== undefined)
-    return { mode: "files", certFile: fromConfig(certFile), keyFile: fromConfig(keyFile) };
-  if (mode !== "plaintext-loopback") return { mode: "self-signed" };
-  listeners.forEach(({ listen }, index) => {
-    if (isLoopback(listen.host)) return;
-    const path = ["dataPlane", "listeners", index, "listen"];
-    report(
-      path,
-      `${showPath(path)} is not a loopback address, so dataPlane.tls cannot be plaintext-loopback: tokens would cross the network in clear`,
-    );
-  });
-  return { mode };
-}
+type SecretBindingShape = NonNullable<NonNullable<ConfigShape["agent"]>["secrets"]>[number];
 
-function secretOf(
-  { env, file, targets }: NonNullable<NonNullable<ConfigShape["agent"]>["secrets"]>[number],
-  path: ValuePath,
-  fromConfig: (path: string) => string,
-  report: Report,
-): readonly SecretBinding[] {
-  if (env !== undefined && file === undefined) return [{ source: { kind: "env", name: env }, targets }];
-  if (file !== undefined && env === undefined) return [{ source: { kind: "file", path: fromConfig(file) }, targets }];
-  report(path, `${showPath(path)} must name exactly one of env and file`);
-  return [];
-}
-
-function recorderDirectory(store: string, dataDirectory: string, report: Report): string {
-  const directory = /^file:(?<path>.+)$/.exec(store)?.groups?.["path"];
-  if (directory === undefined)
-    report(["recorder", "store"], "recorder.store must be file:DIRECTORY (relative to the data directory)");
-  return resolve(dataDirectory, directory ?? "recordings");
-}
-
-function limitsOf(given: Readonly<Record<string, number>>, report: Report): Partial<Limits> {
-  for (const name of Object.keys(given)) {
-    if (Object.hasOwn(defaultLimits, name)) continue;
-    const guess = didYouMean(name, Object.keys(defaultLimits));
-    report(["limits", name], `limits has no bound '${name}'.${guess === undefined ? "" : ` Did you mean '${guess}'?`}`);
-  }
-  return { ...given };
+function secretOf({ env, file = "", targets }: SecretBindingShape, fromConfig: (path: string) => string): SecretBinding {
+  return { source: env === undefined ? { kind: "file", path: fromConfig(file) } : { kind: "env", name: env }, targets };
 }

@@ -1,6 +1,6 @@
 /**
- * From a document that its schema accepts to a part of the snapshot, with the checks that a schema cannot make. Each function
- * reports faults by path and returns its part, or undefined when the part would not be usable.
+ * From a document that its schema accepts to a part of the snapshot: defaults are filled in here, and only here. Every check
+ * was made before; what a check rules out throws, since passing it on would put something else in force than was written.
  */
 import type {
   ClassifierSpec,
@@ -12,7 +12,6 @@ import type {
   SecretRef,
 } from "@sluice/core/snapshot.ts";
 import { assertNever } from "@sluice/core/assert-never.ts";
-import { showPath, type ValuePath } from "./fault.ts";
 import { defaultTokenAlgorithms } from "./schema/identity-provider.ts";
 import type {
   ClassifierShape,
@@ -24,42 +23,28 @@ import type {
   RuleShape,
   SecretShape,
 } from "./shapes.ts";
-import { isLoopback, parseAddress, parseDurationMs } from "./words.ts";
+import { parseAddress, parseDurationMs } from "./words.ts";
 
-/** Notes a fault at a place of the document; the message is a sentence without file and line. */
-export type Report = (path: ValuePath, message: string) => void;
-
-/** An approval that nobody gave within a day is not wanted any more. Milliseconds. */
-const APPROVAL_TIMEOUT_MS_MAX = 24 * 3_600_000;
 /** Five minutes: long enough for a person who is there, short enough for a caller that waits. Milliseconds. */
 const APPROVAL_TIMEOUT_MS_DEFAULT = 5 * 60_000;
 
-export function resourceOf({ metadata, spec }: Envelope<ResourceShape>, report: Report): ResourceSpec | undefined {
+export function resourceOf({ metadata, spec }: Envelope<ResourceShape>): ResourceSpec {
   const { target, credential, inspection } = spec;
-  const address = parseAddress(target.address, false);
-  if (address === undefined) {
-    const path = ["spec", "target", "address"];
-    report(path, `${showPath(path)} must be host:port, such as db.internal:5432 or [::1]:5432`);
-  }
-  const username = secretOf(credential.username, ["spec", "credential", "username"], true, report);
-  const password =
-    credential.password === undefined
-      ? undefined
-      : secretOf(credential.password, ["spec", "credential", "password"], false, report);
-  if (address === undefined || username === undefined || (credential.password !== undefined && password === undefined))
-    return undefined;
   const { mode = "verify-full", caFile, serverName } = target.tls ?? {};
   return {
     name: metadata.name,
     labels: { ...metadata.labels },
     protocol: spec.protocol,
     target: {
-      ...address,
+      ...checked(parseAddress(target.address, false)),
       database: target.database,
       databases: target.databases ?? [],
       tls: { mode, ...(caFile === undefined ? {} : { caFile }), ...(serverName === undefined ? {} : { serverName }) },
     },
-    credential: { username, ...(password === undefined ? {} : { password }) },
+    credential: {
+      username: secretOf(credential.username),
+      ...(credential.password === undefined ? {} : { password: secretOf(credential.password) }),
+    },
     inspection: {
       bulkRowsMin: inspection?.bulk?.rows ?? 10_000,
       bulkLimitMax: inspection?.bulk?.limit ?? 1_000,
@@ -69,66 +54,36 @@ export function resourceOf({ metadata, spec }: Envelope<ResourceShape>, report: 
   };
 }
 
-function secretOf(shape: SecretShape, path: ValuePath, isUserName: boolean, report: Report): SecretRef | undefined {
-  if (shape.env !== undefined) return { kind: "env", name: shape.env };
-  if (shape.file !== undefined) return { kind: "file", path: shape.file };
-  if (shape.value !== undefined) {
-    if (isUserName) return { kind: "value", value: shape.value };
-    report(
-      [...path, "value"],
-      "a password never stands in a manifest; say where the agent finds it: password: { env: NAME } or password: { file: /PATH }",
-    );
-    return undefined;
-  }
-  const source = Object.keys(shape)[0] ?? "";
-  report([...path, source], `the credential source '${source}' is not available yet; use env or file`);
-  return undefined;
+function secretOf({ env, file, value }: SecretShape): SecretRef {
+  if (env !== undefined) return { kind: "env", name: env };
+  if (file !== undefined) return { kind: "file", path: file };
+  return { kind: "value", value: checked(value) };
 }
 
-export function classifierOf({ metadata, spec }: Envelope<ClassifierShape>, report: Report): ClassifierSpec | undefined {
+export function classifierOf({ metadata, spec }: Envelope<ClassifierShape>): ClassifierSpec {
   const { entity, columns = [], columnNames = [], values } = spec;
-  if (columns.length + columnNames.length === 0 && values === undefined) {
-    report(["spec"], "a classifier needs at least one of columns, columnNames and values, or it would match nothing");
-    return undefined;
-  }
   const base = { name: metadata.name, entity, columns, columnNames };
   if (values === undefined) return base;
-  const path = ["spec", "values"];
-  const { detector, pattern, validator, context } = values;
-  if (detector !== undefined) {
-    const extra = Object.keys(values).filter((key) => key !== "detector");
-    if (extra.length === 0) return { ...base, values: { kind: "builtin", detector } };
-    report(path, `spec.values has a built-in detector, which takes no ${extra.join(", ")}; use either detector or pattern`);
-    return undefined;
-  }
-  if (pattern === undefined) {
-    report(path, "spec.values needs a detector or a pattern");
-    return undefined;
-  }
-  const checked = validator === undefined ? {} : { validator };
-  return { ...base, values: { kind: "pattern", pattern, ...checked, context: context ?? [] } };
+  const { detector, pattern, validator, context = [] } = values;
+  if (detector !== undefined) return { ...base, values: { kind: "builtin", detector } };
+  return {
+    ...base,
+    values: { kind: "pattern", pattern: checked(pattern), ...(validator === undefined ? {} : { validator }), context },
+  };
 }
 
-export function policyOf({ metadata, spec }: Envelope<PolicyShape>, report: Report): PolicySpec | undefined {
-  const seen = new Map<string, number>();
-  const rules = spec.rules.flatMap((rule, index) => {
-    const path = ["spec", "rules", index];
-    const first = seen.get(rule.name);
-    if (first === undefined) seen.set(rule.name, index);
-    else report([...path, "name"], `the rule name '${rule.name}' is taken by spec.rules[${first}] of this policy`);
-    return ruleOf(rule, path, report) ?? [];
-  });
+export function policyOf({ metadata, spec }: Envelope<PolicyShape>): PolicySpec {
   const { claims, ...principals } = spec.principals;
   const { labels, ...resources } = spec.resources;
   return {
     name: metadata.name,
     principals: { ...principals, ...(claims === undefined ? {} : { claims: { ...claims } }) },
     resources: { ...resources, ...(labels === undefined ? {} : { labels: { ...labels } }) },
-    rules,
+    rules: spec.rules.map(ruleOf),
   };
 }
 
-function ruleOf(rule: RuleShape, path: ValuePath, report: Report): RuleSpec | undefined {
+function ruleOf(rule: RuleShape): RuleSpec {
   const base = {
     name: rule.name,
     ...(rule.when === undefined ? {} : { when: rule.when }),
@@ -139,25 +94,14 @@ function ruleOf(rule: RuleShape, path: ValuePath, report: Report): RuleSpec | un
     case "deny":
       return { ...base, effect: rule.effect };
     case "mask": {
-      const operator = operatorOf(rule.operator);
-      if (operator === undefined) {
-        report(
-          [...path, "operator"],
-          `${showPath([...path, "operator"])} keeps nothing; write operator: redact to hide the whole value`,
-        );
-        return undefined;
-      }
-      return { ...base, effect: "mask", entities: rule.entities, operator, influences: rule.influences ?? "equality" };
+      const { entities, operator, influences = "equality" } = rule;
+      return { ...base, effect: "mask", entities, operator: operatorOf(operator), influences };
     }
     case "limit":
       return { ...base, effect: "limit", rows: rule.rows };
     case "approve": {
-      const timeoutMs = rule.timeout === undefined ? APPROVAL_TIMEOUT_MS_DEFAULT : (parseDurationMs(rule.timeout) ?? 0);
-      if (timeoutMs <= 0 || timeoutMs > APPROVAL_TIMEOUT_MS_MAX) {
-        report([...path, "timeout"], `${showPath([...path, "timeout"])} must be longer than nothing and at most 24h`);
-        return undefined;
-      }
       const { groups, count = 1 } = rule.reviewers;
+      const timeoutMs = rule.timeout === undefined ? APPROVAL_TIMEOUT_MS_DEFAULT : checked(parseDurationMs(rule.timeout));
       return { ...base, effect: "approve", reviewers: { groups, count }, timeoutMs };
     }
     default:
@@ -165,17 +109,14 @@ function ruleOf(rule: RuleShape, path: ValuePath, report: Report): RuleSpec | un
   }
 }
 
-function operatorOf(shape: OperatorShape): MaskOperator | undefined {
+function operatorOf(shape: OperatorShape): MaskOperator {
   if (shape === null || shape === "null") return { kind: "null" };
   if (shape === "redact") return { kind: "redact" };
-  const { keepFirst = 0, keepLast = 0 } = shape.partial;
-  return keepFirst + keepLast === 0 ? undefined : { kind: "partial", keepFirst, keepLast };
+  return { kind: "partial", keepFirst: shape.partial.keepFirst ?? 0, keepLast: shape.partial.keepLast ?? 0 };
 }
 
-export function identityProviderOf({ metadata, spec }: Envelope<IdentityProviderShape>, report: Report): IdentityProviderSpec {
+export function identityProviderOf({ metadata, spec }: Envelope<IdentityProviderShape>): IdentityProviderSpec {
   const { issuer, audiences, algorithms, jwksUri, caFile, groupsClaim } = spec;
-  checkUrl(issuer, ["spec", "issuer"], report);
-  if (jwksUri !== undefined) checkUrl(jwksUri, ["spec", "jwksUri"], report);
   return {
     name: metadata.name,
     issuer,
@@ -187,12 +128,7 @@ export function identityProviderOf({ metadata, spec }: Envelope<IdentityProvider
   };
 }
 
-/** Keys fetched over plain HTTP are whoever's stands between; loopback has nobody between. */
-function checkUrl(text: string, path: ValuePath, report: Report): void {
-  const url = URL.parse(text);
-  if (url === null || url.username !== "" || url.password !== "" || url.hash !== "") {
-    report(path, `${showPath(path)} must be a URL without user, password and fragment`);
-  } else if (url.protocol !== "https:" && !isLoopback(url.hostname.replaceAll(/[[\]]/g, ""))) {
-    report(path, `${showPath(path)} must be https (http only on loopback), since signing keys are fetched from it`);
-  }
+function checked<Value>(value: Value | undefined): Value {
+  if (value === undefined) throw new Error("a document was built that its checks should have refused");
+  return value;
 }

@@ -25,7 +25,7 @@ export const manifestSchemas: {
   IdentityProvider: identityProviderSchema,
 };
 
-/** One schema for files of any kind. Our own words (`x-says`) are left out: editors show the patterns themselves. */
+/** One schema for files of any kind. Our own words (`x-says`, `x-check`) are left out: editors do not know them. */
 export function editorSchema(): Schema {
   const kinds: Readonly<Record<string, Schema>> = { ...manifestSchemas, Config: configSchema };
   return {
@@ -46,6 +46,6 @@ export function editorSchema(): Schema {
 function withoutOwnWords(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(withoutOwnWords);
   if (typeof value !== "object" || value === null) return value;
-  const kept = Object.entries(value).filter(([key]) => key !== "x-says" && key !== "discriminator");
+  const kept = Object.entries(value).filter(([key]) => key !== "x-says" && key !== "x-check" && key !== "discriminator");
   return Object.fromEntries(kept.map(([key, item]) => [key, withoutOwnWords(item)]));
 }

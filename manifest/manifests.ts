@@ -6,9 +6,10 @@ import { createHash } from "node:crypto";
 import { assertNever } from "@sluice/core/assert-never.ts";
 import { didYouMean } from "@sluice/core/did-you-mean.ts";
 import type { ClassifierSpec, IdentityProviderSpec, PolicySpec, ResourceSpec, Snapshot } from "@sluice/core/snapshot.ts";
-import { classifierOf, identityProviderOf, policyOf, type Report, resourceOf } from "./documents.ts";
+import { classifierOf, identityProviderOf, policyOf, resourceOf } from "./documents.ts";
 import { type Fault, type Position, showPath, sortFaults, type ValuePath } from "./fault.ts";
 import { manifestSchemas } from "./json-schema.ts";
+import { entity } from "./schema/words.ts";
 import type { ClassifierShape, Envelope, IdentityProviderShape, PolicyShape, ResourceShape } from "./shapes.ts";
 import { type Validator, validatorOf } from "./validation.ts";
 import { readYaml, type SourceDocument, type SourceFile } from "./yaml-source.ts";
@@ -101,34 +102,23 @@ class Collector {
     const kind = this.#kindOf(source);
     if (kind === undefined) return;
     const name = textAt(source.value, ["metadata", "name"]);
-    const report: Report = (path, message) => {
+    const report = (path: ValuePath, message: string): void => {
       this.faults.push({ file: source.file, ...source.positionOf(path), kind, ...(name === undefined ? {} : { name }), message });
     };
     if (name !== undefined) this.#register(source, kind, name, report);
     if (kind === "Classifier") this.#entities.add(textAt(source.value, ["spec", "entity"]) ?? "");
     const schemaFaults = validators[kind](source.value);
     for (const { path, message } of schemaFaults) report(path, message);
-    if (schemaFaults.length === 0) this.#build(kind, source.value, report);
+    if (schemaFaults.length === 0) this.#build(kind, source.value);
   }
 
   /** Checks that need all documents. */
   checkTogether(): void {
-    for (const policy of this.#policies) {
-      const source = this.sources.get(`Policy/${policy.name}`);
-      if (source !== undefined) this.#checkEntities(policy, source);
+    for (const { kind, name } of this.documents) {
+      const source = this.sources.get(`${kind}/${name}`);
+      if (kind === "Policy" && source !== undefined) this.#checkEntities(name, source);
     }
-    const issuers = new Map<string, string>();
-    for (const { name, issuer } of this.#identityProviders) {
-      const first = issuers.get(issuer);
-      if (first === undefined) issuers.set(issuer, name);
-      else
-        this.#fault(
-          "IdentityProvider",
-          name,
-          ["spec", "issuer"],
-          `spec.issuer is the issuer of IdentityProvider '${first}' too; one issuer, one provider`,
-        );
-    }
+    this.#checkIssuers();
   }
 
   #kindOf(source: SourceDocument): ManifestKind | undefined {
@@ -155,7 +145,7 @@ class Collector {
     return undefined;
   }
 
-  #register(source: SourceDocument, kind: ManifestKind, name: string, report: Report): void {
+  #register(source: SourceDocument, kind: ManifestKind, name: string, report: (path: ValuePath, message: string) => void): void {
     const key = `${kind}/${name}`;
     const first = this.sources.get(key);
     if (first !== undefined) {
@@ -167,51 +157,62 @@ class Collector {
     this.documents.push({ kind, name, file: source.file, line: source.positionOf([]).line });
   }
 
-  #build(kind: ManifestKind, value: unknown, report: Report): void {
+  #build(kind: ManifestKind, value: unknown): void {
     // The schema of the kind has accepted the value: the shapes say in types what the schemas say in data.
     switch (kind) {
-      case "Resource": {
-        const resource = resourceOf(value as Envelope<ResourceShape>, report);
-        if (resource !== undefined) this.#resources.push(resource);
+      case "Resource":
+        this.#resources.push(resourceOf(value as Envelope<ResourceShape>));
         return;
-      }
-      case "Classifier": {
-        const classifier = classifierOf(value as Envelope<ClassifierShape>, report);
-        if (classifier !== undefined) this.#classifiers.push(classifier);
+      case "Classifier":
+        this.#classifiers.push(classifierOf(value as Envelope<ClassifierShape>));
         return;
-      }
-      case "Policy": {
-        const policy = policyOf(value as Envelope<PolicyShape>, report);
-        if (policy !== undefined) this.#policies.push(policy);
+      case "Policy":
+        this.#policies.push(policyOf(value as Envelope<PolicyShape>));
         return;
-      }
       case "IdentityProvider":
-        this.#identityProviders.push(identityProviderOf(value as Envelope<IdentityProviderShape>, report));
+        this.#identityProviders.push(identityProviderOf(value as Envelope<IdentityProviderShape>));
         return;
       default:
         assertNever(kind);
     }
   }
 
-  #checkEntities(policy: PolicySpec, source: SourceDocument): void {
-    policy.rules.forEach((rule) => {
-      if (rule.effect !== "mask") return;
-      const index = ruleIndex(source.value, rule.name);
-      rule.entities.forEach((entity, at) => {
-        if (this.#entities.has(entity)) return;
+  /** Looks at what was written, whatever else is wrong with it. */
+  #checkEntities(name: string, source: SourceDocument): void {
+    listAt(source.value, ["spec", "rules"]).forEach((rule, index) => {
+      if (textAt(rule, ["effect"]) !== "mask") return;
+      listAt(rule, ["entities"]).forEach((entity, at) => {
+        if (typeof entity !== "string" || !entityName.test(entity) || this.#entities.has(entity)) return;
         const path = ["spec", "rules", index, "entities", at];
         const guess = didYouMean(entity, this.#entities);
         const help = guess === undefined ? "Declare a Classifier for it." : `Did you mean '${guess}'?`;
-        this.#fault("Policy", policy.name, path, `${showPath(path)}: no classifier gives the entity ${entity}. ${help}`);
+        this.#fault("Policy", name, source, path, `${showPath(path)}: no classifier gives the entity ${entity}. ${help}`);
       });
     });
   }
 
-  #fault(kind: ManifestKind, name: string, path: ValuePath, message: string): void {
-    const source = this.sources.get(`${kind}/${name}`);
-    if (source !== undefined) this.faults.push({ file: source.file, ...source.positionOf(path), kind, name, message });
+  #checkIssuers(): void {
+    const issuers = new Map<string, string>();
+    for (const { kind, name } of this.documents) {
+      const source = this.sources.get(`${kind}/${name}`);
+      const issuer = textAt(source?.value, ["spec", "issuer"]);
+      if (kind !== "IdentityProvider" || source === undefined || issuer === undefined) continue;
+      const first = issuers.get(issuer);
+      if (first === undefined) issuers.set(issuer, name);
+      else {
+        const message = `spec.issuer is the issuer of IdentityProvider '${first}' too; one issuer, one provider`;
+        this.#fault(kind, name, source, ["spec", "issuer"], message);
+      }
+    }
+  }
+
+  #fault(kind: ManifestKind, name: string, source: SourceDocument, path: ValuePath, message: string): void {
+    this.faults.push({ file: source.file, ...source.positionOf(path), kind, name, message });
   }
 }
+
+/** As the schema has it: what does not fit has a fault of its own already. */
+const entityName = new RegExp(String(entity["pattern"]));
 
 /** Hash of the content, whatever the order of files, documents, fields and rules, and however it was written. */
 function snapshotOf(parts: Parts): Snapshot {
@@ -240,9 +241,9 @@ function canonicalJson(value: unknown): string {
   });
 }
 
-function ruleIndex(document: unknown, name: string): number {
-  const rules = valueAt(document, ["spec", "rules"]);
-  return Array.isArray(rules) ? rules.findIndex((rule) => textAt(rule, ["name"]) === name) : 0;
+function listAt(value: unknown, path: readonly string[]): readonly unknown[] {
+  const found = valueAt(value, path);
+  return Array.isArray(found) ? found : [];
 }
 
 function textAt(value: unknown, path: readonly string[]): string | undefined {

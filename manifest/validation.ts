@@ -4,6 +4,8 @@
  */
 import { didYouMean } from "@sluice/core/did-you-mean.ts";
 import { Ajv2020, type ErrorObject, type ValidateFunction } from "ajv/dist/2020.js";
+import type { SchemaValidateFunction } from "ajv/dist/types/index.js";
+import { type CheckFault, checks } from "./checks.ts";
 import type { ValuePath } from "./fault.ts";
 import { showPath } from "./fault.ts";
 import type { Schema } from "./schema/words.ts";
@@ -22,12 +24,15 @@ export function validatorOf(schema: Schema): Validator {
     check ??= ajv.compile(schema); // compiling costs milliseconds: only kinds that are used
     if (check(value)) return [];
     const errors = check.errors ?? [];
-    const faults = errors.flatMap((error) => {
+    const shaped = errors.flatMap((error) => {
       const path = pathOf(error.instancePath, value);
       const message = messageOf(error, path);
       return message === undefined ? [] : [{ path: blamed(error, path), message }];
     });
-    return [...new Map(faults.map((fault) => [JSON.stringify(fault), fault])).values()];
+    // What has the wrong shape is not checked further: one fault a place.
+    const taken = new Set(shaped.map(({ path }) => showPath(path)));
+    const checked = errors.flatMap((error) => checkFaults(error, value)).filter(({ path }) => !taken.has(showPath(path)));
+    return [...new Map([...shaped, ...checked].map((fault) => [JSON.stringify(fault), fault])).values()];
   };
 }
 
@@ -38,8 +43,29 @@ const ajv = new Ajv2020({
   strict: true,
   strictRequired: false,
   allowUnionTypes: true,
-  keywords: ["x-says"],
+  keywords: ["x-says", { keyword: "x-check", schemaType: "string", errors: "full", validate: runCheck() }],
 });
+
+/** Runs a named check; its faults travel in the error's parameters, since they may stand deeper than the value checked. */
+function runCheck(): SchemaValidateFunction {
+  const validate: SchemaValidateFunction = (name: string, value: unknown): boolean => {
+    const check = checks[name];
+    if (check === undefined) throw new Error(`there is no check ${name}`);
+    const faults = check(value);
+    validate.errors = faults.map((fault) => ({ keyword: CHECK, params: { fault } }));
+    return faults.length === 0;
+  };
+  return validate;
+}
+
+const CHECK = "x-check";
+
+function checkFaults(error: ErrorObject, root: unknown): readonly SchemaFault[] {
+  if (error.keyword !== CHECK) return [];
+  const { path: inner, says } = error.params["fault"] as CheckFault; // put there by runCheck
+  const path = [...pathOf(error.instancePath, root), ...inner];
+  return [{ path, message: says(showPath(path)) }];
+}
 
 /** An unknown field is blamed itself, everything else where it stands. */
 function blamed(error: ErrorObject, path: ValuePath): ValuePath {
@@ -52,15 +78,17 @@ function messageOf(error: ErrorObject, path: ValuePath): string | undefined {
   switch (error.keyword) {
     case "if": // tells only that a branch failed; the branch's own faults say more
     case "oneOf":
+    case "allOf":
+    case CHECK: // reported beside
       return undefined;
     case "additionalProperties":
-      return unknownField(error, where);
+      return unknownField(error, where, path);
     case "required":
       return `${where} lacks the field '${textParam(error, "missingProperty")}'`;
     case "discriminator":
       return unknownEffect(error, where);
     case "type":
-      return `${where} must be ${typeName(error.params["type"])}, not ${describe(error.data)}`;
+      return `${where} must be ${typeName(error.params["type"])}, not ${describe(error.data, error.params["type"])}`;
     case "const":
       return `${where} must be '${String(error.params["allowedValue"])}'${notThat(error.data, path)}`;
     case "enum":
@@ -88,12 +116,13 @@ function messageOf(error: ErrorObject, path: ValuePath): string | undefined {
   }
 }
 
-function unknownField(error: ErrorObject, where: string): string {
+function unknownField(error: ErrorObject, where: string, path: ValuePath): string {
   const field = textParam(error, "additionalProperty");
   const known = Object.keys((error.parentSchema?.["properties"] ?? {}) as Record<string, unknown>); // `properties` of a schema is an object
   const guess = didYouMean(field, known);
   const help = guess === undefined ? `Fields here are ${known.join(", ")}.` : `Did you mean '${guess}'?`;
-  return `${where} has no field '${shorten(field)}'. ${help}`;
+  const name = maySecret(path) ? "of this name" : `'${shorten(field)}'`;
+  return `${where} has no field ${name}. ${help}`;
 }
 
 function unknownEffect(error: ErrorObject, where: string): string {
@@ -114,8 +143,13 @@ function oneOf(error: ErrorObject, where: string, path: ValuePath): string {
 
 /** Repeats a short word that was given, but nothing that stands where a secret might. */
 function notThat(value: unknown, path: ValuePath): string {
-  if (path.includes("credential") || typeof value !== "string" || !/^[\w./-]{1,40}$/.test(value)) return "";
+  if (maySecret(path) || typeof value !== "string" || !/^[\w./-]{1,40}$/.test(value)) return "";
   return `, not '${value}'`;
+}
+
+/** Where people paste passwords by mistake. */
+function maySecret(path: ValuePath): boolean {
+  return path.includes("credential") || path.includes("secrets");
 }
 
 function saysOf(error: ErrorObject): string | undefined {
@@ -150,7 +184,7 @@ function typeName(type: unknown): string {
   }
 }
 
-function describe(value: unknown): string {
+function describe(value: unknown, wanted: unknown): string {
   if (value === null) return "empty";
   if (Array.isArray(value)) return "a list";
   switch (typeof value) {
@@ -159,7 +193,7 @@ function describe(value: unknown): string {
     case "string":
       return "text";
     case "number":
-      return "a number";
+      return wanted === "integer" ? "a fraction" : "a number";
     case "boolean":
       return "true or false";
     default:

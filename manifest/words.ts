@@ -19,6 +19,13 @@ export function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || /^127\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}$/.test(host);
 }
 
+/** An IPv4 address in dotted decimals, or anything that can only be an IPv6 address. Networks are not addresses. */
+export function isIpAddress(text: string): boolean {
+  const v4 = /^([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})$/.exec(text);
+  if (v4 !== null) return v4.slice(1).every((part) => Number(part) <= 255);
+  return text.includes(":") && URL.canParse(`http://[${text}]/`);
+}
+
 const unitMs: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
 
 /** `500ms`, `60s`, `5m`, `1h` in milliseconds. */

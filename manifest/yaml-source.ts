@@ -3,7 +3,7 @@
  * words as keys; aliases are expanded within a bound. Spec: https://yaml.org/spec/1.2.2/, core schema.
  */
 import { defaultLimits } from "@sluice/core/limits.ts";
-import { type Document, isAlias, isMap, isScalar, isSeq, LineCounter, type ParsedNode, parseAllDocuments } from "yaml";
+import { isAlias, isMap, isScalar, isSeq, LineCounter, type ParsedNode, parseAllDocuments } from "yaml";
 import type { Fault, Position, ValuePath } from "./fault.ts";
 
 export interface SourceFile {
@@ -33,7 +33,7 @@ export function readYaml(file: SourceFile): { readonly documents: readonly Sourc
       faults.push({ file: file.path, ...at(pos[0]), message: `not valid YAML: ${yamlMessage(code, message)}` });
     }
     if (problems.length > 0 || document.contents === null) continue;
-    const reader = new NodeReader(document);
+    const reader = new NodeReader();
     const value = reader.read(document.contents, "", 0);
     for (const { offset, message } of reader.problems) faults.push({ file: file.path, ...at(offset), message });
     if (reader.problems.length > 0 || value === null) continue;
@@ -56,18 +56,18 @@ function yamlMessage(code: string, message: string): string {
   if (code === "DUPLICATE_KEY") return "a key stands twice in the same mapping; only one can be meant";
   if (code === "TAB_AS_INDENT") return "tabs cannot indent; use spaces";
   if (code === "TAG_RESOLVE_FAILED") return "tags (words that start with '!') are not used here";
-  return message.charAt(0).toLowerCase() + message.slice(1);
+  // What follows a colon repeats the file, which could be a secret in the wrong place.
+  const said = message.replace(/:\s.*$/s, "").replaceAll(/"[^"]*"/g, "a text");
+  return said.charAt(0).toLowerCase() + said.slice(1);
 }
 
 class NodeReader {
   readonly problems: { readonly offset: number; readonly message: string }[] = [];
-  readonly #document: Document.Parsed;
   readonly #offsets = new Map<string, number>();
+  readonly #anchors = new Map<string, ParsedNode>();
   #nodes = 0;
-
-  constructor(document: Document.Parsed) {
-    this.#document = document;
-  }
+  #stopped = false;
+  #expanding = false;
 
   offsetOf(path: ValuePath): number {
     for (let length = path.length; length >= 0; length--) {
@@ -78,17 +78,18 @@ class NodeReader {
   }
 
   read(node: ParsedNode | null, pointer: string, depth: number): unknown {
-    if (node === null) return null;
+    if (node === null || this.#stopped) return null;
     const offset = node.range[0];
     if (!this.#offsets.has(pointer)) this.#offsets.set(pointer, offset);
     this.#nodes += 1;
     if (this.#nodes > defaultLimits.manifestNodesMax || depth > defaultLimits.manifestDepthMax) {
-      // Said once: what follows is of the same kind.
-      if (this.problems.length === 0)
-        this.#fault(offset, "the document is too large or too deep, or its aliases refer to each other");
+      this.#stopped = true; // said once, and nothing more is read: an alias bomb would go on for long
+      this.#fault(offset, "the document is too large or too deep, or its aliases refer to each other");
       return null;
     }
-    if (isAlias(node)) return this.read((node.resolve(this.#document) ?? null) as ParsedNode | null, pointer, depth + 1); // parsed nodes all
+    if (isAlias(node)) return this.#expand(node.source, offset, pointer, depth);
+    // Anchors count from where they stand in the text, not from where an alias repeats them.
+    if (node.anchor !== undefined && !this.#expanding) this.#anchors.set(node.anchor, node);
     if (isScalar(node)) return this.#scalar(node.value, offset);
     if (isSeq(node)) return node.items.map((item, index) => this.read(item, `${pointer}/${index}`, depth + 1));
     if (!isMap(node)) return null;
@@ -103,6 +104,20 @@ class NodeReader {
       this.#offsets.set(child, key?.range?.[0] ?? offset);
       value[name] = this.read(item, child, depth + 1);
     }
+    return value;
+  }
+
+  /** In place of the library's own search, which goes through the whole document for each alias. */
+  #expand(anchor: string, offset: number, pointer: string, depth: number): unknown {
+    const target = this.#anchors.get(anchor);
+    if (target === undefined) {
+      this.#fault(offset, "this alias names no anchor before it");
+      return null;
+    }
+    const outer = this.#expanding;
+    this.#expanding = true;
+    const value = this.read(target, pointer, depth + 1);
+    this.#expanding = outer;
     return value;
   }
 

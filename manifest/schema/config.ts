@@ -13,14 +13,25 @@ export const configSchema: Schema = {
     controlPlane: {
       type: "object",
       properties: {
-        store: { ...plainText, default: "embedded", description: "embedded, or postgres://user@host/database." },
-        listen: { ...plainText, default: "127.0.0.1:0", description: "host:port; port 0 is any free one." },
+        store: {
+          ...plainText,
+          "x-check": "store",
+          default: "embedded",
+          description: "embedded, or postgres://user@host/database.",
+        },
+        listen: {
+          ...plainText,
+          "x-check": "listenAddress",
+          default: "127.0.0.1:0",
+          description: "host:port; port 0 is any free one.",
+        },
         developmentIssuer: { type: "boolean", default: true },
       },
       additionalProperties: false,
     },
     dataPlane: {
       type: "object",
+      "x-check": "listeners",
       properties: {
         listeners: {
           type: "array",
@@ -29,12 +40,12 @@ export const configSchema: Schema = {
             type: "object",
             properties: {
               protocol: { enum: ["postgres"] },
-              listen: plainText,
+              listen: { ...plainText, "x-check": "listenAddress" },
               proxyProtocolFrom: {
                 type: "array",
-                items: plainText,
+                items: { ...plainText, "x-check": "ipAddress" },
                 uniqueItems: true,
-                description: "Addresses or networks that put a PROXY protocol v2 header before each connection.",
+                description: "Addresses that put a PROXY protocol v2 header before each connection.",
               },
             },
             required: ["protocol", "listen"],
@@ -84,6 +95,7 @@ export const configSchema: Schema = {
             },
             required: ["targets"],
             additionalProperties: false,
+            "x-check": "oneSecretSource",
           },
         },
       },
@@ -91,18 +103,25 @@ export const configSchema: Schema = {
     },
     events: {
       type: "object",
+      "x-check": "eventBus",
       properties: { bus: { enum: ["embedded", "nats"], default: "embedded" }, servers: { type: "array", items: plainText } },
       additionalProperties: false,
     },
     recorder: {
       type: "object",
       properties: {
-        store: { ...plainText, default: "file:recordings", description: "file:DIRECTORY, relative to the data directory." },
+        store: {
+          ...plainText,
+          "x-check": "recordingStore",
+          default: "file:recordings",
+          description: "file:DIRECTORY, relative to the data directory.",
+        },
       },
       additionalProperties: false,
     },
     limits: {
       type: "object",
+      "x-check": "limitNames",
       additionalProperties: { type: "integer", minimum: 1, maximum: Number.MAX_SAFE_INTEGER },
       description: "Bounds that differ from the defaults, by name.",
     },

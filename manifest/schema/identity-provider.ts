@@ -21,6 +21,7 @@ const url: Schema = {
   maxLength: 1_024,
   pattern: "^https?://[^\\s\\u0000-\\u001f]+$",
   "x-says": "a URL such as https://login.example.com",
+  "x-check": "keyUrl",
 };
 
 export const identityProviderSchema: Schema = manifestOf(

@@ -18,6 +18,7 @@ const secret: Schema = {
   maxProperties: 1,
   additionalProperties: false,
   "x-says": "exactly one of value (user names only), env or file",
+  "x-check": "secretSource",
 };
 
 export const resourceSchema: Schema = manifestOf(
@@ -29,7 +30,7 @@ export const resourceSchema: Schema = manifestOf(
       target: {
         type: "object",
         properties: {
-          address: { ...plainText, description: "host:port; an IPv6 address in brackets." },
+          address: { ...plainText, "x-check": "targetAddress", description: "host:port; an IPv6 address in brackets." },
           database: databaseName,
           databases: {
             type: "array",
@@ -53,7 +54,7 @@ export const resourceSchema: Schema = manifestOf(
       },
       credential: {
         type: "object",
-        properties: { username: secret, password: secret },
+        properties: { username: secret, password: { allOf: [secret], type: "object", "x-check": "passwordSource" } },
         required: ["username"],
         additionalProperties: false,
         description: "Resolved by the agent, never elsewhere.",

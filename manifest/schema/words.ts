@@ -1,4 +1,7 @@
-/** Pieces that several kinds share, as JSON Schema data (draft 2020-12). `x-says` is what a person is told when a piece does not fit. */
+/**
+ * Pieces that several kinds share, as JSON Schema data (draft 2020-12). `x-says` is what a person is told
+ * when a piece does not fit, `x-check` names a check of `checks.ts`. Editors know neither and need neither.
+ */
 
 /** Plain data: the same objects validate manifests and are printed for editors. */
 export type Schema = { readonly [keyword: string]: unknown };
