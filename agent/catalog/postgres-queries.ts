@@ -28,7 +28,7 @@ export function beginQuery(lockTimeoutMs: number, statementTimeoutMs: number): s
 }
 
 /** oid, schema, name, relkind, is system, estimated rows, parents as JSON, columns as JSON ([number, name, type]). */
-export const relationsQuery = `
+export const relationsQuery: string = `
 SELECT c.oid, n.nspname, c.relname, c.relkind, ${isSystemSchema("n")}, c.reltuples::bigint,
   (SELECT json_agg(i.inhparent::bigint ORDER BY i.inhseqno) FROM pg_catalog.pg_inherits i
     WHERE i.inhrelid = c.oid AND c.relkind IN ('r', 'p', 'f')),
@@ -43,10 +43,10 @@ FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamesp
 WHERE c.relkind IN ('v', 'm') AND NOT ${isSystemSchema("n")}`;
 
 /** oid, definition. */
-export const definitionsQuery = `SELECT c.oid, pg_catalog.pg_get_viewdef(c.oid) ${VIEWS}`;
+export const definitionsQuery: string = `SELECT c.oid, pg_catalog.pg_get_viewdef(c.oid) ${VIEWS}`;
 
 /** oid: for when one view's definition cannot be had and the others are asked one by one. */
-export const viewOidsQuery = `SELECT c.oid ${VIEWS}`;
+export const viewOidsQuery: string = `SELECT c.oid ${VIEWS}`;
 
 export function definitionQuery(viewOid: number): string {
   return `SELECT pg_catalog.pg_get_viewdef(${viewOid}::oid)`;
@@ -57,7 +57,7 @@ export function definitionQuery(viewOid: number): string {
  * columns, CHECK constraints, rules, row-level security; also the functions behind user operators in them. Functions of the
  * server itself are not among pg_depend's rows, and are filtered besides.
  */
-export const hiddenFunctionsQuery = `
+export const hiddenFunctionsQuery: string = `
 WITH uses (relation, classid, objid) AS (
   SELECT adrelid, 'pg_catalog.pg_attrdef'::regclass, oid FROM pg_catalog.pg_attrdef
   UNION ALL
@@ -80,24 +80,24 @@ FROM called JOIN pg_catalog.pg_proc p ON p.oid = called.function JOIN pg_catalog
 WHERE NOT ${isBuiltin("n", "p.oid")}`;
 
 /** schema, name, language, provolatile, prokind; one row an overload. */
-export const functionsQuery = `
+export const functionsQuery: string = `
 SELECT n.nspname, p.proname, l.lanname, p.provolatile, p.prokind
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
   JOIN pg_catalog.pg_language l ON l.oid = p.prolang
 WHERE NOT ${isBuiltin("n", "p.oid")}`;
 
 /** name. */
-export const builtinFunctionsQuery = `
+export const builtinFunctionsQuery: string = `
 SELECT DISTINCT p.proname FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 WHERE n.nspname = 'pg_catalog' AND p.oid < ${FIRST_USER_OID}`;
 
 /** name. */
-export const operatorsQuery = `
+export const operatorsQuery: string = `
 SELECT DISTINCT o.oprname FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
 WHERE NOT ${isBuiltin("n", "o.oid")}`;
 
 /** schema, name, typtype; without array types and without the row types of tables and views. */
-export const typesQuery = `
+export const typesQuery: string = `
 SELECT n.nspname, t.typname, t.typtype
 FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
 WHERE NOT ${isSystemSchema("n")}

@@ -34,7 +34,7 @@ const KEEP_ALIVE_MS = 60_000;
  * Connects and negotiates TLS as the resource says. `address` replaces the host for the connection alone, never for the
  * certificate's name. Throws GatewayError `target_unreachable` or `target_protocol`; the socket is gone then.
  */
-export async function dialTarget(target: DialTarget, signal: AbortSignal, address = target.host): Promise<DialedTarget> {
+export async function dialTarget(target: DialTarget, signal: AbortSignal, address: string = target.host): Promise<DialedTarget> {
   const { tls } = target;
   if (signal.aborted) throw toDialError(signal.reason);
   const ca = tls.mode !== "disable" && tls.caFile !== undefined ? await readCa(tls.caFile) : undefined;
