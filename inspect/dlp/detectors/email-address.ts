@@ -60,7 +60,8 @@ function domainEnd(text: string, start: number): number {
   // What looks like a further label may be the next word ("…@example.com.2024"): step back to the last possible one.
   while (end > start) {
     while (end > start && !isWordLike(text.charCodeAt(end - 1))) end -= 1;
-    const dot = text.lastIndexOf(".", end - 1);
+    let dot = end - 1; // not lastIndexOf: it would look for a dot through all of the text before
+    while (dot > start && text.charCodeAt(dot) !== DOT) dot -= 1;
     if (dot <= start) return -1;
     if (mayBeTopLevel(text, dot + 1, end)) return end;
     end = dot;
