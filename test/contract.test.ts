@@ -133,7 +133,7 @@ describe("the contract's commands", () => {
 
     const bad = good
       .replace("effect: deny, when", "effect: refuse, when")
-      .replace("entities: [ US_SSN, EMAIL_ADDRESS, CREDIT_CARD ]", "entities: [ US_SSN, EMAIL_ADRESS ]")
+      .replace("entities: [US_SSN, EMAIL_ADDRESS, CREDIT_CARD]", "entities: [US_SSN, EMAIL_ADRESS]")
       .replace("statement.class in [", "statement.clas in [")
       .replace("metadata: { name: card }", "metadata: { name: card, colour: red }");
     expect(bad).not.toBe(good);
