@@ -29,7 +29,7 @@ const builtins: readonly Detector[] = builtinDetectorNames.map((detector) =>
 const rulesOf = (operator: MaskOperator): readonly ScanRule[] => builtins.map((detector) => ({ detector, operator }));
 /** The same detectors without saying what bytes they need: every cell is read. */
 const plainRules = (operator: MaskOperator): readonly ScanRule[] =>
-  builtins.map(({ entity, scan }) => ({ detector: { entity, scan }, operator }));
+  builtins.map((detector) => ({ detector: { entity: detector.entity, scan: (text) => detector.scan(text) }, operator }));
 
 /** Runs an edit on bytes in the middle of a chunk and checks that the chunk was left alone. */
 function run(edit: CellEdit | null, value: string | Buffer): string | null | undefined {

@@ -36,7 +36,7 @@ export const plantedText: fc.Arbitrary<string> = fc
       fc.constantFrom(...nearMisses),
       fc.constantFrom(...glue),
       fc.string({ unit: "grapheme", maxLength: 6 }),
-      fc.string({ unit: fc.constantFrom(..."0123456789- .@a"), maxLength: 24 }),
+      fc.string({ unit: fc.constantFrom(...Array.from("0123456789- .@a")), maxLength: 24 }),
     ),
     { maxLength: 12 },
   )
