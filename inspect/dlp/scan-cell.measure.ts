@@ -1,7 +1,7 @@
 /**
  * Measures masking and searching of cells in process, one core: `node inspect/dlp/scan-cell.measure.ts`. Prints MB/s of row
- * bytes, the best of several rounds, since the machine has other work too. Made-up rows of ten text columns, two of them masked, the rest searched by all built-in detectors; nothing here is a
- * test, and numbers compare within one run only.
+ * bytes, the best of several rounds, since the machine has other work too. Made-up rows of ten text columns, two of them
+ * masked, the rest searched by all built-in detectors; nothing here is a test, and numbers compare within one run only.
  */
 import type { CellEdit } from "@sluice/core/cell-edit.ts";
 import type { MaskOperator } from "@sluice/core/snapshot.ts";
