@@ -269,7 +269,7 @@ export class CallerSide {
     const { statements, limits } = this.#state;
     if (text === null) return refusalOf(notUtf8());
     if (name === RESERVED_NAME) return refusalOf(reservedName());
-    if (statements.size >= limits.preparedStatementsMax && !statements.has(name))
+    if (statements.isFull(limits.preparedStatementsMax) && !statements.has(name))
       return refusalOf(tooMany("statements", limits.preparedStatementsMax));
     return this.#judge({ phase: "parse", text, parameters: [] });
   }
@@ -301,7 +301,7 @@ export class CallerSide {
     const { portals, limits } = this.#state;
     if (unknown) return unknownName("statement", statement);
     if (portal === RESERVED_NAME) return encodeRefusal(refusalOf(reservedName()));
-    if (portals.size >= limits.portalsMax && !portals.has(portal))
+    if (portals.isFull(limits.portalsMax) && !portals.has(portal))
       return encodeRefusal(refusalOf(tooMany("portals", limits.portalsMax)));
     return null;
   }

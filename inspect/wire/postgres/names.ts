@@ -55,9 +55,15 @@ export class NameTable<Value> {
     return value === undefined || value === null ? { kind: "unknown" } : { kind: "known", value };
   }
 
-  /** Names that are there or may be soon. */
-  get size(): number {
-    return this.#confirmed.size + this.#tentative.size;
+  /** No other name may be added: `max` are there or may be soon. */
+  isFull(max: number): boolean {
+    if (this.#confirmed.size + this.#tentative.size < max) return false;
+    let names = this.#confirmed.size;
+    for (const { name, value } of this.#tentative.values()) {
+      if (value === null) names -= this.#confirmed.has(name) ? 1 : 0;
+      else names += this.#confirmed.has(name) ? 0 : 1;
+    }
+    return names >= max;
   }
 
   has(name: string): boolean {

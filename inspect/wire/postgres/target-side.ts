@@ -256,6 +256,7 @@ export class TargetSide {
         return this.#copyAnswer(head, run, frame);
     }
     if (frame.type === fromTarget.commandComplete) this.#completed(run, readTag(frame.body));
+    else if (run.broken !== null) this.#failed(run, "");
     run.portal!.rows += run.rows;
     run.rows = 0;
     state.answers.shift();

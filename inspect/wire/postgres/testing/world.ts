@@ -108,9 +108,13 @@ export class World {
 
   /** Sends and runs until nothing moves. Returns what the caller has received since the last call, decoded. */
   run(bytes: Buffer, scheduler: Scheduler = eager): string[] {
+    return describeFrames(this.runForBytes(bytes, scheduler));
+  }
+
+  runForBytes(bytes: Buffer, scheduler: Scheduler = eager): Buffer {
     this.#toRelay = Buffer.concat([this.#toRelay, bytes]);
     for (let steps = 0; this.#step(scheduler); steps++) if (steps > 200_000) throw new Error("the session never comes to rest");
-    return this.received();
+    return this.receivedBytes();
   }
 
   received(): string[] {
@@ -226,7 +230,23 @@ function describeError(body: Buffer): string {
   return `${fields.get("S") === "FATAL" ? "FATAL " : ""}${fields.get("C")}`;
 }
 
-export const caller = {
+interface CallerMessages {
+  readonly query: (text: string) => Buffer;
+  readonly parse: (name: string, text: string) => Buffer;
+  readonly bind: (portal: string, statement: string) => Buffer;
+  readonly describe: (of: "S" | "P", name: string) => Buffer;
+  readonly execute: (portal: string, rowsMax?: number) => Buffer;
+  readonly close: (of: "S" | "P", name: string) => Buffer;
+  readonly copyData: (text: string) => Buffer;
+  readonly sync: Buffer;
+  readonly flush: Buffer;
+  readonly copyDone: Buffer;
+  readonly copyFail: Buffer;
+  readonly terminate: Buffer;
+  readonly functionCall: Buffer;
+}
+
+export const caller: CallerMessages = {
   query: (text: string): Buffer => encodeMessage("Q", [cstring(text)]),
   parse: (name: string, text: string): Buffer => encodeMessage("P", [cstring(name), cstring(text), int16(0)]),
   bind: (portal: string, statement: string): Buffer =>
