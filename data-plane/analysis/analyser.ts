@@ -1,199 +1,244 @@
 /**
- * Analyses statements away from the gateway's own thread. One worker owns the catalogs; texts that could hurt the parser are first
- * parsed in a disposable worker with a deadline. A worker that dies, stalls or says it is unwell is replaced and given its
- * catalogs again; what waited for it is refused, never guessed. It never logs statement text.
+ * Analyses statement texts in a supervised worker thread, with a cache in front that answers at once. Must never log a text, let
+ * one text hold up others beyond the deadline, or answer from a parser that has failed at anything but syntax.
  */
-import { Worker } from "node:worker_threads";
+import { assertNever } from "@sluice/core/assert-never.ts";
 import type { Catalog } from "@sluice/core/catalog.ts";
 import { GatewayError } from "@sluice/core/errors.ts";
+import type { CatalogEpoch } from "@sluice/core/ids.ts";
 import type { Limits } from "@sluice/core/limits.ts";
-import type { Analysis } from "@sluice/inspect/sql/model.ts";
-import { precheckStatement } from "@sluice/inspect/sql/precheck.ts";
-import type { Logger } from "pino";
-import { AnalysisCache, cacheKey } from "./analysis-cache.ts";
-import type { AnalysisRequest, FromWorker, ToWorker, TrialRequest } from "./analysis-messages.ts";
+import type { Analysis, AnalysisSettings, SessionScope } from "@sluice/inspect/sql/model.ts";
+import { precheck } from "@sluice/inspect/sql/precheck.ts";
+import { AnalysisCache } from "./analysis-cache.ts";
+import type { FromWorker, ToWorker } from "./messages.ts";
+import { ParseThread, type ThreadEnd } from "./parse-thread.ts";
 
-export type { AnalysisRequest } from "./analysis-messages.ts";
-
-/** Deep trees need a deep stack: with 64 MB the parser survives 200,000 chained casts. */
-const STACK_SIZE_MB = 64;
-/** Disposable workers at a time: a start takes some 50 ms of CPU, and hostile texts must leave the other core alone. */
-const TRIALS_MAX = 1;
-
-interface Waiting {
-  readonly request: AnalysisRequest;
-  readonly key: string;
-  readonly resolve: (analysis: Analysis) => void;
-  readonly reject: (error: GatewayError) => void;
-  readonly timer: NodeJS.Timeout;
+export interface AnalysisRequest {
+  readonly catalogKey: string;
+  /** The catalog that the answer must rest on: the one last given to `setCatalog` for the key. */
+  readonly epoch: CatalogEpoch;
+  readonly text: string;
+  readonly scope: SessionScope;
+  readonly settings: AnalysisSettings;
 }
 
 export interface AnalyserOptions {
   readonly limits: Limits;
-  readonly log: Logger;
+  readonly log?: { warn(fields: object, message: string): void };
 }
+
+interface Task {
+  readonly message: ToWorker & { readonly number: number };
+  readonly done: (answer: FromWorker) => void;
+  readonly fail: (error: GatewayError) => void;
+}
+
+/** Disposable workers at one time: each costs a core and tens of megabytes, and must leave the other cores alone. */
+const DISPOSABLE_MAX = 1;
+/** A running analysis may take this part of the deadline, so that what waits behind a bad one still gets its turn in time. */
+const RUNNING_PART = 0.4;
 
 export class Analyser {
   readonly #limits: Limits;
-  readonly #log: Logger;
+  readonly #log: AnalyserOptions["log"];
   readonly #cache: AnalysisCache;
   readonly #catalogs = new Map<string, Catalog>();
-  readonly #waiting = new Map<number, Waiting>();
-  /** Requests for the same analysis share one. */
-  readonly #shared = new Map<string, Promise<Analysis>>();
-  readonly #trialQueue: (() => void)[] = [];
-  #trials = 0;
-  #nextId = 1;
-  #worker: Worker;
+  readonly #queue: Task[] = [];
+  readonly #pending = new Map<string, Promise<Analysis>>();
+  readonly #disposables = new Set<ParseThread>();
+  readonly #abnormalWaiting: (() => void)[] = [];
+  #thread: ParseThread | undefined;
+  #running: Task | undefined;
+  #stopTimer: () => void = () => undefined;
+  #number = 0;
   #closed = false;
 
-  constructor(options: AnalyserOptions) {
-    this.#limits = options.limits;
-    this.#log = options.log;
-    this.#cache = new AnalysisCache(options.limits.analysisCacheBytesMax);
-    this.#worker = this.#startWorker();
+  constructor({ limits, log }: AnalyserOptions) {
+    this.#limits = limits;
+    this.#log = log;
+    this.#cache = new AnalysisCache(limits.analysisCacheBytesMax);
+    this.#start(); // ready before the first statement wants it
   }
 
-  /** From now on requests that name this key and the catalog's epoch can be analysed. */
+  /** Makes a catalog the one that requests with this key are judged by. Earlier epochs are forgotten. */
   setCatalog(catalogKey: string, catalog: Catalog): void {
-    if (this.#catalogs.get(catalogKey)?.epoch === catalog.epoch) return;
+    if (this.#catalogs.get(catalogKey)?.epoch === catalog.epoch) return; // equal epochs are equal catalogs
     this.#catalogs.set(catalogKey, catalog);
-    this.#send({ kind: "catalog", catalogKey, catalog });
+    this.#thread?.tell({ kind: "catalog", key: catalogKey, catalog });
   }
 
-  /** The analysis if it is there already. Synchronous: the hot path asks this. */
+  /** The analysis when it is at hand. */
   cached(request: AnalysisRequest): Analysis | undefined {
-    return this.#cache.get(cacheKey(request));
+    return this.#cache.get(this.#cache.keyOf(request));
   }
 
   /**
-   * Analyses, or rejects with GatewayError: `statement_invalid` or `statement_too_long` from the look before parsing,
-   * `analysis_unavailable` when the worker is overloaded, failed or late, `catalog_unavailable` when the epoch is not the latest.
+   * Analyses a text. Rejects with GatewayError `statement_invalid`, `statement_too_long`, `catalog_unavailable` (another epoch is in
+   * force by now) or `analysis_unavailable` (too many wait, the deadline passed, or the parser failed).
    */
-  analyse(request: AnalysisRequest): Promise<Analysis> {
-    const key = cacheKey(request);
+  async analyse(request: AnalysisRequest): Promise<Analysis> {
+    const key = this.#cache.keyOf(request);
     const known = this.#cache.get(key);
-    if (known !== undefined) return Promise.resolve(known);
-    const running = this.#shared.get(key);
-    if (running !== undefined) return running;
-    const begun = this.#begin(request, key).finally(() => this.#shared.delete(key));
-    this.#shared.set(key, begun);
-    return begun;
+    if (known !== undefined) return known;
+    const pending = this.#pending.get(key);
+    if (pending !== undefined) return pending;
+    const work = this.#analyse(request, key).finally(() => this.#pending.delete(key));
+    this.#pending.set(key, work);
+    return work;
   }
 
+  /** Ends the threads; what still waits is rejected. */
   async close(): Promise<void> {
     this.#closed = true;
-    this.#failAll(unavailable("This gateway is shutting down."));
-    await this.#worker.terminate();
+    const threads = [...this.#disposables, ...(this.#thread === undefined ? [] : [this.#thread])];
+    for (const task of this.#queue.splice(0)) task.fail(unavailable("The gateway is shutting down."));
+    for (const wake of this.#abnormalWaiting.splice(0)) wake();
+    for (const thread of threads) thread.end("closed");
+    await Promise.all(threads.map((thread) => thread.terminated));
   }
 
-  async #begin(request: AnalysisRequest, key: string): Promise<Analysis> {
-    const verdict = precheckStatement(request.text, this.#limits);
-    if (this.#waiting.size + this.#trialQueue.length >= this.#limits.analysisQueueMax) {
-      throw unavailable("Too many statements wait to be analysed.");
+  async #analyse(request: AnalysisRequest, key: string): Promise<Analysis> {
+    if (this.#closed) throw unavailable("The gateway is shutting down.");
+    const nature = precheck(request.text, this.#limits);
+    if (nature === "abnormal") await this.#tryApart(request.text);
+    const { catalogKey, epoch, text, scope, settings } = request;
+    const number = ++this.#number;
+    const answer = await this.#enqueue({ kind: "analyse", number, key: catalogKey, epoch, text, scope, settings });
+    if (answer.kind !== "analysed") throw refusalOf(answer);
+    this.#cache.set(key, answer.analysis);
+    return answer.analysis;
+  }
+
+  #enqueue(message: Task["message"]): Promise<FromWorker> {
+    if (this.#closed) return Promise.reject(unavailable("The gateway is shutting down."));
+    if (this.#queue.length >= this.#limits.analysisQueueMax) {
+      return Promise.reject(unavailable("Too many statements wait to be analysed."));
     }
-    if (verdict === "abnormal") await this.#tryParsing(request.text);
-    if (this.#closed) throw unavailable("This gateway is shutting down.");
-    return await this.#ask(request, key);
-  }
-
-  #ask(request: AnalysisRequest, key: string): Promise<Analysis> {
-    return new Promise((resolve, reject) => {
-      const id = this.#nextId;
-      this.#nextId += 1;
-      const timer = setTimeout(() => this.#replace("did not answer in time"), this.#limits.analysisTimeoutMs);
-      this.#waiting.set(id, { request, key, resolve, reject, timer });
-      this.#send({ kind: "analyse", id, request });
+    return new Promise((done, fail) => {
+      const deadline = setTimeout(() => this.#late(task), this.#limits.analysisTimeoutMs);
+      const task: Task = {
+        message,
+        done: (answer) => {
+          clearTimeout(deadline);
+          done(answer);
+        },
+        fail: (error) => {
+          clearTimeout(deadline);
+          fail(error);
+        },
+      };
+      this.#queue.push(task);
+      this.#next();
     });
   }
 
-  #receive(answer: FromWorker): void {
-    const waiting = this.#waiting.get(answer.id);
-    if (waiting === undefined) return;
-    if (answer.kind === "unwell") {
-      this.#replace(`failed (${answer.reason})`);
-      return;
-    }
-    this.#waiting.delete(answer.id);
-    clearTimeout(waiting.timer);
-    if (answer.kind === "refused") {
-      waiting.reject(new GatewayError(answer.code, answer.message, answer.hint === undefined ? {} : { hint: answer.hint }));
-      return;
-    }
-    this.#cache.set(waiting.key, answer.analysis);
-    waiting.resolve(answer.analysis);
-  }
-
-  /** Parses in a worker of its own that may be lost: resolves when the parser got through, rejects when it did not in time. */
-  async #tryParsing(text: string): Promise<void> {
-    if (this.#trials >= TRIALS_MAX) await new Promise<void>((resolve) => this.#trialQueue.push(resolve));
-    this.#trials += 1;
-    const data: TrialRequest = { text };
-    const worker = new Worker(workerFile(), { workerData: data, resourceLimits: { stackSizeMb: STACK_SIZE_MB } });
-    try {
-      const parsed = await new Promise<boolean>((resolve) => {
-        const timer = setTimeout(() => resolve(false), this.#limits.analysisTimeoutMs);
-        const settle = (result: boolean): void => {
-          clearTimeout(timer);
-          resolve(result);
-        };
-        worker.once("message", () => settle(true));
-        worker.once("error", () => settle(false));
-        worker.once("exit", () => settle(false));
-      });
-      if (!parsed) throw unavailable("The statement is too complex to be analysed.");
-    } finally {
-      await worker.terminate();
-      this.#trials -= 1;
-      this.#trialQueue.shift()?.();
-    }
-  }
-
-  #startWorker(): Worker {
-    const worker = new Worker(workerFile(), { workerData: null, resourceLimits: { stackSizeMb: STACK_SIZE_MB } });
-    worker.on("message", (answer: FromWorker) => {
-      if (worker === this.#worker) this.#receive(answer);
-    });
-    worker.on("messageerror", () => this.#replaceIf(worker, "sent what could not be read"));
-    worker.on("error", (error) => this.#replaceIf(worker, `died (${error instanceof Error ? error.name : "unknown"})`));
-    worker.on("exit", () => this.#replaceIf(worker, "ended"));
-    for (const [catalogKey, catalog] of this.#catalogs)
-      worker.postMessage({ kind: "catalog", catalogKey, catalog } satisfies ToWorker);
-    return worker;
-  }
-
-  #replaceIf(worker: Worker, reason: string): void {
-    if (worker === this.#worker && !this.#closed) this.#replace(reason);
-  }
-
-  /** Only what the worker had begun is at fault, but which text that was cannot be told: all that waits is refused. */
-  #replace(reason: string): void {
-    this.#log.warn({ reason, waiting: this.#waiting.size }, "the analysis worker is replaced");
-    const former = this.#worker;
-    this.#worker = this.#startWorker();
-    void former.terminate();
-    this.#failAll(unavailable("The statement could not be analysed."));
-  }
-
-  #failAll(error: GatewayError): void {
-    for (const { reject, timer } of this.#waiting.values()) {
+  /** One task at a time is in the thread, so that a late one is known to be the one at fault. */
+  #next(): void {
+    const thread = this.#thread;
+    // A thread that is still starting is not the statement's fault: its time runs from when the thread takes it.
+    if (this.#running !== undefined || this.#closed || thread?.ready !== true) return;
+    const task = this.#queue.shift();
+    if (task === undefined) return;
+    this.#running = task;
+    const timer = setTimeout(() => thread.end("late"), this.#limits.analysisTimeoutMs * RUNNING_PART);
+    this.#stopTimer = () => clearTimeout(timer);
+    thread.ask(task.message, (answer) => {
+      if (answer.kind === "broken") return; // the thread's end tells
       clearTimeout(timer);
-      reject(error);
+      this.#running = undefined;
+      task.done(answer);
+      this.#next();
+    });
+  }
+
+  #late(task: Task): void {
+    if (this.#running === task) {
+      this.#thread?.end("late");
+      return;
     }
-    this.#waiting.clear();
+    const at = this.#queue.indexOf(task);
+    if (at >= 0) this.#queue.splice(at, 1);
+    task.fail(unavailable("The statement waited too long to be analysed."));
   }
 
-  #send(message: ToWorker): void {
-    this.#worker.postMessage(message);
+  #start(): ParseThread {
+    const thread = new ParseThread({
+      onReady: () => this.#next(),
+      onEnd: (reason, errorName) => this.#ended(reason, errorName),
+    });
+    this.#thread = thread;
+    for (const [key, catalog] of this.#catalogs) thread.tell({ kind: "catalog", key, catalog });
+    return thread;
+  }
+
+  #ended(reason: ThreadEnd, errorName: string): void {
+    this.#thread = undefined;
+    this.#stopTimer();
+    const task = this.#running;
+    this.#running = undefined;
+    if (reason !== "closed") this.#log?.warn({ reason, errorName }, "the analysis worker was replaced");
+    task?.fail(unavailable(whatHappened(reason)));
+    if (!this.#closed) this.#start();
+  }
+
+  /** Parses an unusual text where it can hurt nobody. */
+  async #tryApart(text: string): Promise<void> {
+    while (this.#disposables.size >= DISPOSABLE_MAX) {
+      if (this.#abnormalWaiting.length >= this.#limits.analysisQueueMax)
+        throw unavailable("Too many statements wait to be analysed.");
+      await new Promise<void>((wake) => this.#abnormalWaiting.push(wake));
+      if (this.#closed) throw unavailable("The gateway is shutting down.");
+    }
+    let thread: ParseThread | undefined;
+    let deadline: NodeJS.Timeout | undefined;
+    try {
+      await new Promise<void>((done, fail) => {
+        const started = new ParseThread({
+          onReady: () => undefined,
+          onEnd: (reason, errorName) => {
+            if (reason !== "closed") this.#log?.warn({ reason, errorName }, "an unusual statement was refused: its trial failed");
+            fail(unavailable(whatHappened(reason)));
+          },
+        });
+        thread = started;
+        this.#disposables.add(started);
+        deadline = setTimeout(() => started.end("late"), this.#limits.analysisTimeoutMs);
+        started.ask({ kind: "try", number: ++this.#number, text }, (answer) => {
+          if (answer.kind === "tried") done();
+        });
+      });
+    } finally {
+      clearTimeout(deadline);
+      if (thread !== undefined) {
+        thread.end("closed");
+        this.#disposables.delete(thread);
+      }
+      this.#abnormalWaiting.shift()?.();
+    }
   }
 }
 
-function workerFile(): URL {
-  return new URL("./analysis-worker.ts", import.meta.url);
+function refusalOf(answer: Exclude<FromWorker, { readonly kind: "analysed" }>): GatewayError {
+  if (answer.kind === "refused")
+    return new GatewayError(answer.code, answer.message, answer.hint === "" ? {} : { hint: answer.hint });
+  return unavailable("The statement could not be analysed.");
 }
 
-function unavailable(what: string): GatewayError {
-  return new GatewayError("analysis_unavailable", `${what} It was not sent to the database.`, {
-    hint: "Try again; if it stays, send the statement in smaller or simpler parts.",
+function whatHappened(reason: ThreadEnd): string {
+  switch (reason) {
+    case "late":
+      return "The statement took too long to analyse.";
+    case "broken":
+      return "The statement could not be analysed.";
+    case "closed":
+      return "The gateway is shutting down.";
+    default:
+      return assertNever(reason);
+  }
+}
+
+function unavailable(text: string): GatewayError {
+  return new GatewayError("analysis_unavailable", text, {
+    hint: "It was not run. Send it again in a moment; if it stays, make the statement smaller or simpler.",
   });
 }

@@ -1,23 +1,38 @@
-/** Analyses by exact text and everything they depend on, least recently used first out, bounded in bytes. */
-import type { Analysis } from "@sluice/inspect/sql/model.ts";
-import type { AnalysisRequest } from "./analysis-messages.ts";
+/**
+ * Analyses by everything they depend on: catalog, epoch, exact text, session names, settings. Bounded in bytes, least recently
+ * used first out. Must never answer for a text that differs by a single character.
+ */
+import type { Analysis, AnalysisSettings, SessionScope } from "@sluice/inspect/sql/model.ts";
 
-/** Bytes a model takes beside its text: measured on ordinary statements, rounded up. */
-const MODEL_BYTES = 1_024;
-const COLUMN_BYTES = 160;
-
-interface Entry {
-  readonly analysis: Analysis;
-  readonly bytes: number;
+export interface CacheKeyParts {
+  readonly catalogKey: string;
+  readonly epoch: string;
+  readonly text: string;
+  readonly scope: SessionScope;
+  readonly settings: AnalysisSettings;
 }
+
+/** Rough cost of an entry's objects beyond its characters. Bytes. */
+const ENTRY_BYTES = 512;
 
 export class AnalysisCache {
   readonly #bytesMax: number;
-  readonly #entries = new Map<string, Entry>();
+  readonly #entries = new Map<string, { readonly analysis: Analysis; readonly bytes: number }>();
+  readonly #settingKeys = new WeakMap<AnalysisSettings, string>();
   #bytes = 0;
 
   constructor(bytesMax: number) {
     this.#bytesMax = bytesMax;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** The key of a request. Lengths keep parts from running into each other. */
+  keyOf({ catalogKey, epoch, text, scope, settings }: CacheKeyParts): string {
+    const parts = [catalogKey, epoch, scope.digest, this.#settingsKey(settings)];
+    return `${parts.map((part) => `${part.length}:${part}`).join("")}${text}`;
   }
 
   get(key: string): Analysis | undefined {
@@ -29,38 +44,38 @@ export class AnalysisCache {
   }
 
   set(key: string, analysis: Analysis): void {
-    const bytes = key.length * 2 + bytesOf(analysis);
-    if (bytes > this.#bytesMax) return;
-    const former = this.#entries.get(key);
-    if (former !== undefined) {
-      this.#bytes -= former.bytes;
-      this.#entries.delete(key);
-    }
+    const bytes = 2 * key.length + sizeOf(analysis) + ENTRY_BYTES;
+    if (bytes > this.#bytesMax / 8) return; // one giant must not push out everybody else's
+    this.#drop(key);
     this.#entries.set(key, { analysis, bytes });
     this.#bytes += bytes;
-    for (const [oldest, entry] of this.#entries) {
+    for (const oldest of this.#entries.keys()) {
       if (this.#bytes <= this.#bytesMax) break;
-      this.#entries.delete(oldest);
-      this.#bytes -= entry.bytes;
+      this.#drop(oldest);
     }
   }
 
-  get bytes(): number {
-    return this.#bytes;
+  #drop(key: string): void {
+    const entry = this.#entries.get(key);
+    if (entry === undefined) return;
+    this.#entries.delete(key);
+    this.#bytes -= entry.bytes;
+  }
+
+  #settingsKey(settings: AnalysisSettings): string {
+    const known = this.#settingKeys.get(settings);
+    if (known !== undefined) return known;
+    const key = JSON.stringify([settings.bulkRowsMin, settings.bulkLimitMax, settings.safeFunctions]);
+    this.#settingKeys.set(settings, key);
+    return key;
   }
 }
 
-/** Two requests with one key get one analysis: nothing that an analysis depends on may be missing here. */
-export function cacheKey(request: AnalysisRequest): string {
-  const { bulkRowsMin, bulkLimitMax, safeFunctions } = request.settings;
-  const settings = safeFunctions.length === 0 ? "" : JSON.stringify(safeFunctions);
-  return `${request.catalogKey}\n${request.epoch}\n${request.scope.digest}\n${bulkRowsMin}/${bulkLimitMax}/${settings}\n${request.text}`;
-}
-
-function bytesOf(analysis: Analysis): number {
-  if (analysis.kind === "unparsed") return MODEL_BYTES;
-  return analysis.statements.reduce(
-    (sum, model) => sum + MODEL_BYTES + ((model.columns?.length ?? 0) + model.reaches.length) * COLUMN_BYTES,
-    0,
-  );
+/** Bytes of a flat value in memory, roughly: two for each character, a few words for each object and field. */
+function sizeOf(value: unknown): number {
+  if (typeof value === "string") return 16 + 2 * value.length;
+  if (typeof value !== "object" || value === null) return 8;
+  let bytes = 32;
+  for (const entry of Object.values(value)) bytes += 16 + sizeOf(entry);
+  return bytes;
 }

@@ -1,56 +1,65 @@
 /**
- * The thread that owns the catalogs: parses, classifies, traces, and posts back a flat model. It keeps no text and logs nothing.
- * Whatever is not a refusal or a syntax error makes it say that it is unwell; its owner then replaces it.
+ * The thread that parses: owns the parser's memory and the indexed catalogs, answers with flat models. Must never say anything
+ * about a text but its analysis: no logging, no error texts. It is replaced after any error that is not a syntax error.
  */
-import { parentPort, workerData } from "node:worker_threads";
+import { parentPort } from "node:worker_threads";
 import { GatewayError } from "@sluice/core/errors.ts";
-import { type CatalogIndex, indexCatalog } from "@sluice/inspect/sql/catalog-index.ts";
+import { type CatalogIndex, indexCatalog, isSyntaxError } from "@sluice/inspect/sql/catalog-index.ts";
 import { analyse } from "@sluice/inspect/sql/postgres/analyse.ts";
 import { loadModule, parseSync } from "libpg-query";
-import type { AnalysisRequest, FromWorker, ToWorker, TrialAnswer, TrialRequest } from "./analysis-messages.ts";
+import type { FromWorker, ToWorker } from "./messages.ts";
+
+const port = parentPort;
+if (port === null) throw new Error("analysis-worker.ts runs as a worker thread only");
+const post = (message: FromWorker): void => port.postMessage(message);
+const indexes = new Map<string, CatalogIndex>();
 
 await loadModule();
+port.on("message", handle);
+post({ kind: "ready" });
 
-if (parentPort === null) throw new Error("this file runs as a worker thread only");
-const port = parentPort;
-const trial = workerData as TrialRequest | null; // set by `analyser.ts`, the only starter of this file
-
-if (trial !== null) {
-  // A syntax error is an answer too: the text has not hurt the parser.
-  try {
-    parseSync(trial.text);
-  } catch {
-    // Judged again, and reported, by the shared worker.
+function handle(message: ToWorker): void {
+  switch (message.kind) {
+    case "catalog":
+      indexes.set(message.key, indexCatalog(message.catalog, parseSync));
+      return;
+    case "analyse":
+      answer(message.number, () => ({ kind: "analysed", number: message.number, analysis: analysisOf(message) }));
+      return;
+    default:
+      answer(message.number, () => {
+        tryToParse(message.text);
+        return { kind: "tried", number: message.number };
+      });
   }
-  const answer: TrialAnswer = "parsed";
-  port.postMessage(answer);
-} else {
-  const indexes = new Map<string, CatalogIndex>();
-  port.on("message", (message: ToWorker) => {
-    if (message.kind === "catalog") indexes.set(message.catalogKey, indexCatalog(message.catalog, parseSync));
-    else port.postMessage(answerTo(message.id, message.request, indexes));
-  });
 }
 
-function answerTo(id: number, request: AnalysisRequest, indexes: ReadonlyMap<string, CatalogIndex>): FromWorker {
-  const index = indexes.get(request.catalogKey);
-  if (index === undefined || index.epoch !== request.epoch) {
-    return {
-      kind: "refused",
-      id,
-      code: "catalog_unavailable",
-      message: "The structure of this database has just changed, so the statement could not be judged.",
-      hint: "Run the statement again.",
-    };
+function analysisOf({ key, epoch, text, scope, settings }: ToWorker & { readonly kind: "analyse" }): ReturnType<typeof analyse> {
+  const index = indexes.get(key);
+  if (index === undefined || index.epoch !== epoch) {
+    throw new GatewayError("catalog_unavailable", "The target's catalog changed while the statement was analysed.", {
+      hint: "Send the statement again.",
+    });
   }
+  return analyse(parseSync, text, index, scope, settings);
+}
+
+function tryToParse(text: string): void {
   try {
-    return { kind: "analysed", id, analysis: analyse(parseSync, request.text, index, request.scope, request.settings) };
+    parseSync(text);
+  } catch (error) {
+    if (!isSyntaxError(error)) throw error;
+  }
+}
+
+function answer(number: number, work: () => FromWorker): void {
+  try {
+    post(work());
   } catch (error) {
     if (error instanceof GatewayError) {
-      const { code, message, hint } = error;
-      return { kind: "refused", id, code, message, ...(hint === undefined ? {} : { hint }) };
+      post({ kind: "refused", number, code: error.code, message: error.message, hint: error.hint ?? "" });
+    } else {
+      post({ kind: "broken", number, name: error instanceof Error ? error.name : typeof error });
     }
-    // The parser's own messages may quote the text; only the kind of failure leaves.
-    return { kind: "unwell", id, reason: error instanceof Error ? error.name : typeof error };
   }
 }

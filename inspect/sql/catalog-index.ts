@@ -1,0 +1,173 @@
+/**
+ * A catalog made searchable for analysis: relations by name in any schema and by OID, family trees, functions, operators, types.
+ * Names are looked up in every schema at once, since the session's search_path is not followed: several answers mean "any of
+ * them". Must never run or evaluate a definition; view definitions are parsed lazily by the function given.
+ */
+import type { Catalog, CatalogFunction, CatalogRelation, CatalogType } from "@sluice/core/catalog.ts";
+import type { CatalogEpoch } from "@sluice/core/ids.ts";
+import type { ParseResult } from "libpg-query";
+
+export interface CatalogIndex {
+  readonly epoch: CatalogEpoch;
+  /**
+   * Relations a name may mean: with a schema that very one, without one those of that name in any schema. Empty when unknown.
+   * `pg_temp` stands for every session's temporary schema.
+   */
+  find(schema: string | undefined, name: string): readonly CatalogRelation[];
+  byOid(oid: number): CatalogRelation | undefined;
+  /** The relation with all its inheritance and partition relatives, itself first. */
+  family(relation: CatalogRelation): readonly CatalogRelation[];
+  /** The tree of a view's definition; undefined when it has none or it does not parse. Parsed once. */
+  definition(relation: CatalogRelation): ParseResult | undefined;
+  /** Estimated rows of the relation with its descendants; -1 when unknown. */
+  estimatedRows(relation: CatalogRelation): number;
+  isBuiltin(functionName: string): boolean;
+  /** Functions of that name outside the system schemas. */
+  functionsNamed(name: string): readonly CatalogFunction[];
+  typesNamed(name: string): readonly CatalogType[];
+  isUserOperator(name: string): boolean;
+}
+
+/** Indexes a catalog. `parse` must throw on text that is not SQL; it is called at most once for each view. */
+export function indexCatalog(catalog: Catalog, parse: (text: string) => ParseResult): CatalogIndex {
+  return new NameIndex(catalog, parse);
+}
+
+class NameIndex implements CatalogIndex {
+  readonly epoch: CatalogEpoch;
+  readonly #parse: (text: string) => ParseResult;
+  readonly #relations = new Map<string, CatalogRelation[]>();
+  readonly #byOid = new Map<number, CatalogRelation>();
+  readonly #children = new Map<number, CatalogRelation[]>();
+  readonly #functions: ReadonlyMap<string, readonly CatalogFunction[]>;
+  readonly #types: ReadonlyMap<string, readonly CatalogType[]>;
+  readonly #builtins: ReadonlySet<string>;
+  readonly #operators: ReadonlySet<string>;
+  readonly #definitions = new Map<number, ParseResult | null>();
+  readonly #families = new Map<number, readonly CatalogRelation[]>();
+
+  constructor(catalog: Catalog, parse: (text: string) => ParseResult) {
+    this.epoch = catalog.epoch;
+    this.#parse = parse;
+    for (const relation of catalog.relations) {
+      push(this.#relations, relation.name, relation);
+      this.#byOid.set(relation.oid, relation);
+      for (const parent of relation.parents) push(this.#children, parent, relation);
+    }
+    this.#functions = grouped(catalog.functions);
+    this.#types = grouped(catalog.userTypes);
+    this.#builtins = new Set(catalog.builtinFunctions);
+    this.#operators = new Set(catalog.userOperators);
+  }
+
+  find(schema: string | undefined, name: string): readonly CatalogRelation[] {
+    const named = this.#relations.get(name) ?? none;
+    if (schema === "pg_temp") return named.filter((relation) => relation.schema.startsWith("pg_temp"));
+    if (schema !== undefined) return named.filter((relation) => relation.schema === schema);
+    // Of the system schemas only pg_catalog is on every search_path; the others are meant only where nothing else has the name.
+    const usual = named.filter((relation) => !relation.system || relation.schema === "pg_catalog");
+    return usual.length > 0 ? usual : named;
+  }
+
+  byOid(oid: number): CatalogRelation | undefined {
+    return this.#byOid.get(oid);
+  }
+
+  family(relation: CatalogRelation): readonly CatalogRelation[] {
+    const known = this.#families.get(relation.oid);
+    if (known !== undefined) return known;
+    const seen = new Map<number, CatalogRelation>([[relation.oid, relation]]);
+    const queue = [relation];
+    for (let next = queue.pop(); next !== undefined; next = queue.pop()) {
+      const parents = next.parents.flatMap((oid) => this.#byOid.get(oid) ?? []);
+      for (const relative of [...parents, ...(this.#children.get(next.oid) ?? none)]) {
+        if (seen.has(relative.oid)) continue;
+        seen.set(relative.oid, relative);
+        queue.push(relative);
+      }
+    }
+    const family = [...seen.values()];
+    this.#families.set(relation.oid, family);
+    return family;
+  }
+
+  definition(relation: CatalogRelation): ParseResult | undefined {
+    const known = this.#definitions.get(relation.oid);
+    if (known !== undefined) return known ?? undefined;
+    let parsed: ParseResult | null = null;
+    if (relation.definition !== undefined && relation.definition.trim() !== "") {
+      try {
+        parsed = this.#parse(relation.definition);
+      } catch (error) {
+        if (!isSyntaxError(error)) throw error; // a broken parser must not pass for a view without a definition
+      }
+    }
+    this.#definitions.set(relation.oid, parsed);
+    return parsed ?? undefined;
+  }
+
+  estimatedRows(relation: CatalogRelation): number {
+    const children = this.#descendants(relation);
+    // A partitioned table stores nothing itself, so its own unknown estimate does not hide its partitions' known ones.
+    const own = relation.kind === "partitioned" && children.length > 0 && relation.estimatedRows < 0 ? 0 : relation.estimatedRows;
+    if (own < 0) return -1;
+    let sum = 0;
+    for (const child of children) {
+      if (child.kind === "partitioned") continue;
+      if (child.estimatedRows < 0) return -1;
+      sum += child.estimatedRows;
+    }
+    // ANALYZE counts a partitioned table's rows over all partitions: take the larger figure, not both.
+    return relation.kind === "partitioned" ? Math.max(own, sum) : own + sum;
+  }
+
+  isBuiltin(functionName: string): boolean {
+    return this.#builtins.has(functionName);
+  }
+
+  functionsNamed(name: string): readonly CatalogFunction[] {
+    return this.#functions.get(name) ?? [];
+  }
+
+  typesNamed(name: string): readonly CatalogType[] {
+    return this.#types.get(name) ?? [];
+  }
+
+  isUserOperator(name: string): boolean {
+    return this.#operators.has(name);
+  }
+
+  #descendants(relation: CatalogRelation): readonly CatalogRelation[] {
+    const seen = new Set<number>([relation.oid]);
+    const found: CatalogRelation[] = [];
+    const queue = [relation];
+    for (let next = queue.pop(); next !== undefined; next = queue.pop()) {
+      for (const child of this.#children.get(next.oid) ?? none) {
+        if (seen.has(child.oid)) continue;
+        seen.add(child.oid);
+        found.push(child);
+        queue.push(child);
+      }
+    }
+    return found;
+  }
+}
+
+const none: readonly CatalogRelation[] = [];
+
+/** libpg-query marks grammar errors with `sqlDetails`; anything else means that the parser itself is not well. */
+export function isSyntaxError(error: unknown): error is Error & { readonly sqlDetails: { readonly cursorPosition: number } } {
+  return error instanceof Error && "sqlDetails" in error && typeof error.sqlDetails === "object" && error.sqlDetails !== null;
+}
+
+function push<K, V>(map: Map<K, V[]>, key: K, value: V): void {
+  const known = map.get(key);
+  if (known === undefined) map.set(key, [value]);
+  else known.push(value);
+}
+
+function grouped<T extends { readonly name: string }>(values: readonly T[]): ReadonlyMap<string, readonly T[]> {
+  const groups = new Map<string, T[]>();
+  for (const value of values) push(groups, value.name, value);
+  return groups;
+}

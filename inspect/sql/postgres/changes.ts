@@ -1,0 +1,138 @@
+/**
+ * INSERT, UPDATE, DELETE and MERGE: what RETURNING gives back, what their conditions use, and which values they carry into the
+ * target. Must never overlook an assigned expression. Follows PostgreSQL's analyze.c and parse_merge.c.
+ */
+import { useCondition, useExpression } from "./influences.ts";
+import {
+  CLEAN,
+  type FromItem,
+  type Lineage,
+  type Origins,
+  type Rows,
+  rowsOf,
+  type Scope,
+  type Source,
+  union,
+} from "./lineage.ts";
+import { targetRows, withClause } from "./queries.ts";
+import { fromClause, relationSource, scopeOf } from "./sources.ts";
+import { type Fields, type Part, partOf, partsOf, stringField } from "./tree.ts";
+
+/** Rows that a data-modifying statement returns; no columns without RETURNING. */
+export function changeRows(node: Part, outer: Scope, lineage: Lineage): Rows {
+  const scope = withClause(node.body["withClause"], outer, lineage);
+  const relation = fieldsIn(node.body, "relation");
+  const target = relationSource(relation, lineage);
+  const targetItem: FromItem = { sources: [target], star: target };
+  switch (node.kind) {
+    case "InsertStmt": {
+      const inserted = insert(node, scope, target, lineage);
+      return returning(node, [targetItem], scope, target, inserted, lineage);
+    }
+    case "UpdateStmt": {
+      const items = [targetItem, ...fromClause(partsOf(node.body["fromClause"]), scope, lineage)];
+      const inner = scopeOf(items, scope);
+      const assigned = assign(partsOf(node.body["targetList"]), target, inner, lineage);
+      useCondition(partOf(node.body["whereClause"]), inner, lineage);
+      return returning(node, items, scope, target, assigned, lineage);
+    }
+    case "DeleteStmt": {
+      const items = [targetItem, ...fromClause(partsOf(node.body["usingClause"]), scope, lineage)];
+      useCondition(partOf(node.body["whereClause"]), scopeOf(items, scope), lineage);
+      return returning(node, items, scope, target, CLEAN, lineage);
+    }
+    default:
+      return merge(node, targetItem, target, scope, lineage);
+  }
+}
+
+/** Returns the origins of everything inserted. */
+function insert(node: Part, scope: Scope, target: Source, lineage: Lineage): Origins {
+  const query = partOf(node.body["selectStmt"]);
+  const inserted = query === undefined ? CLEAN : lineage.query(query, scope).all;
+  lineage.flow(inserted);
+  const conflict = fieldsIn(node.body, "onConflictClause");
+  const excluded = excludedSource(target, inserted);
+  const inner: Scope = { sources: [target, excluded], ctes: scope.ctes, outer: scope };
+  const infer = fieldsIn(conflict, "infer");
+  for (const element of partsOf(infer["indexElems"])) {
+    const name = stringField(element.body, "name");
+    const column = target.columns?.find((known) => known.name === name);
+    if (column !== undefined) lineage.influence(column.origins, "equality");
+    useExpression(partOf(element.body["expr"]), inner, lineage);
+  }
+  useCondition(partOf(infer["whereClause"]), inner, lineage);
+  const assigned = assign(partsOf(conflict["targetList"]), target, inner, lineage);
+  useCondition(partOf(conflict["whereClause"]), inner, lineage);
+  return union([inserted, assigned]);
+}
+
+/** `excluded`: the row that was to be inserted, under the target's column names. */
+function excludedSource(target: Source, inserted: Origins): Source {
+  const columns = target.columns?.map((column) => ({ name: column.name, origins: inserted, exact: false })) ?? null;
+  return { ...target, columns, all: inserted, name: "excluded", schemas: [], qualifiedOnly: true };
+}
+
+/** SET: what an expression reads flows into its column, unless it is that column's own value. Returns what flowed. */
+function assign(targets: readonly Part[], target: Source, scope: Scope, lineage: Lineage): Origins {
+  const flows: Origins[] = [];
+  for (const entry of targets) {
+    const { origins } = lineage.evaluate(partOf(entry.body["val"]), scope);
+    const name = stringField(entry.body, "name");
+    const own = target.columns?.find((column) => column.name === name)?.origins ?? CLEAN;
+    const foreign = new Set([...origins].filter((origin) => origin === "*" || !own.has(origin)));
+    lineage.flow(foreign);
+    flows.push(foreign);
+    for (const index of partsOf(entry.body["indirection"])) useExpression(index, scope, lineage);
+  }
+  return union(flows);
+}
+
+function merge(node: Part, targetItem: FromItem, target: Source, scope: Scope, lineage: Lineage): Rows {
+  const source = partOf(node.body["sourceRelation"]);
+  const items = [targetItem, ...(source === undefined ? [] : fromClause([source], scope, lineage))];
+  const inner = scopeOf(items, scope);
+  useCondition(partOf(node.body["joinCondition"]), inner, lineage);
+  const written: Origins[] = [];
+  for (const when of partsOf(node.body["mergeWhenClauses"])) {
+    useCondition(partOf(when.body["condition"]), inner, lineage);
+    written.push(assign(partsOf(when.body["targetList"]), target, inner, lineage));
+    const values = union(partsOf(when.body["values"]).map((value) => lineage.evaluate(value, inner).origins));
+    lineage.flow(values);
+    written.push(values);
+  }
+  // RETURNING * gives the source's columns before the target's.
+  return returning(node, [...items.slice(1), targetItem], scope, target, union(written), lineage);
+}
+
+function returning(
+  node: Part,
+  items: readonly FromItem[],
+  scope: Scope,
+  target: Source,
+  written: Origins,
+  lineage: Lineage,
+): Rows {
+  const clause = fieldsIn(node.body, "returningClause");
+  const targets = partsOf(clause["exprs"]);
+  if (targets.length === 0) return rowsOf([]);
+  const renames = partsOf(clause["options"]).map((option) => stringField(option.body, "value"));
+  const sides = [...renames, "old", "new"].map((name): Source => ({ ...target, name, schemas: [], qualifiedOnly: true }));
+  const names = new Set(items.flatMap((item) => item.sources.map((source) => source.name)));
+  const inner: Scope = {
+    sources: [...items.flatMap((item) => item.sources), ...sides.filter((side) => !names.has(side.name))],
+    ctes: scope.ctes,
+    outer: scope,
+  };
+  const rows = targetRows(targets, items, inner, lineage);
+  if (written.size === 0) return rows;
+  // What has just been inserted comes back under the target's columns.
+  const add = (origins: Origins): Origins => (origins.size === 0 ? origins : union([origins, written]));
+  const columns = rows.columns?.map((column) => ({ name: column.name, origins: add(column.origins), exact: false })) ?? null;
+  return { columns, all: union([rows.all, written]) };
+}
+
+function fieldsIn(body: Fields, name: string): Fields {
+  const value = body[name];
+  return typeof value === "object" && value !== null ? (value as Fields) : {}; // unwrapped in the tree
+}

@@ -1,0 +1,92 @@
+/**
+ * Where the value of an expression comes from. Only a plain column reference stays exact; every other node is the union of what
+ * is below it, so a node kind unknown here loses nothing. `count` is neutral; functions that cannot be known give `*`.
+ */
+import { assertNever } from "@sluice/core/assert-never.ts";
+import { isWholeRelationExport, keepsArguments } from "./function-lists.ts";
+import { calledName, functionNature } from "./functions.ts";
+import { CLEAN, derived, type Lineage, type Origins, type Scope, UNKNOWN, union, type Value } from "./lineage.ts";
+import { resolveReference } from "./references.ts";
+import { forEachChild, type Part, partOf, partsOf } from "./tree.ts";
+
+/** Evaluates an expression in a scope. An absent one is clean. */
+export function evaluateExpression(node: Part | undefined, scope: Scope, lineage: Lineage): Value {
+  if (node === undefined) return derived(CLEAN);
+  switch (node.kind) {
+    case "ColumnRef":
+      return resolveReference(node, scope, lineage);
+    case "A_Const":
+    case "ParamRef":
+    case "SQLValueFunction":
+    case "SetToDefault":
+    case "TypeName":
+    case "CurrentOfExpr":
+      return derived(CLEAN);
+    case "FuncCall":
+      return derived(callOrigins(node, scope, lineage));
+    case "WindowDef":
+      return derived(windowOrigins(node, scope, lineage));
+    case "SelectStmt":
+    case "InsertStmt":
+    case "UpdateStmt":
+    case "DeleteStmt":
+    case "MergeStmt": {
+      // What a subquery selects by shows in its value: `(SELECT 1 FROM t WHERE ssn LIKE '1%')` is a CASE in other words.
+      const { result, influences } = lineage.collecting(() => lineage.query(node, scope));
+      return derived(union([result.all, influences]));
+    }
+    default:
+      return derived(below(node, scope, lineage));
+  }
+}
+
+function below(node: Part, scope: Scope, lineage: Lineage): Origins {
+  const parts: Origins[] = [];
+  forEachChild(node, (child) => parts.push(lineage.evaluate(child, scope).origins));
+  return union(parts);
+}
+
+function callOrigins(call: Part, scope: Scope, lineage: Lineage): Origins {
+  const { body } = call;
+  const args = partsOf(body["args"]).map((arg) => lineage.evaluate(arg, scope).origins);
+  const order = partsOf(body["agg_order"]).map((sort) => lineage.evaluate(sort, scope).origins);
+  const filter = lineage.evaluate(partOf(body["agg_filter"]), scope).origins;
+  const window =
+    typeof body["over"] === "object" && body["over"] !== null
+      ? windowOrigins({ kind: "WindowDef", body: body["over"] as Part["body"] }, scope, lineage) // WindowDef comes unwrapped
+      : CLEAN;
+  for (const used of [...order, filter, window]) lineage.influence(used, "other");
+  const all = union([...args, ...order, filter, window]);
+  if (body["agg_distinct"] === true) lineage.influence(union(args), "other");
+  const names = calledName(call);
+  const name = names.at(-1) ?? "";
+  if (keepsArguments(name)) lineage.flow(union(args));
+  const nature = functionNature(names, lineage.index, lineage.settings);
+  switch (nature.kind) {
+    case "builtin":
+      return name === "count" && window.size === 0 ? CLEAN : all;
+    case "safe":
+      return all;
+    case "escape":
+      return isWholeRelationExport(name) || all.size === 0 ? UNKNOWN : union([all, UNKNOWN]);
+    case "opaque":
+      // `column(row)` reads a column of the row; a function nobody knows may return anything.
+      return isRowColumn(names, args, lineage) ? all : union([all, UNKNOWN]);
+    default:
+      return assertNever(nature);
+  }
+}
+
+function isRowColumn(names: readonly string[], args: readonly Origins[], lineage: Lineage): boolean {
+  const name = names[0] ?? "";
+  if (names.length !== 1 || args.length !== 1 || lineage.index.functionsNamed(name).length > 0) return false;
+  return [...args[0]!].some((origin) => origin.endsWith(`.${name}`));
+}
+
+function windowOrigins(window: Part, scope: Scope, lineage: Lineage): Origins {
+  return union(
+    [...partsOf(window.body["partitionClause"]), ...partsOf(window.body["orderClause"])]
+      .concat([window.body["startOffset"], window.body["endOffset"]].flatMap((offset) => partOf(offset) ?? []))
+      .map((part) => lineage.evaluate(part, scope).origins),
+  );
+}

@@ -1,0 +1,253 @@
+/**
+ * Built-in functions that do more than compute from their arguments. Must never list a function as harmless: what is not here
+ * is judged by its arguments, and what is not built in at all is undecided. Source: PostgreSQL 15 to 18, "Functions and Operators".
+ */
+import type { StatementEffect } from "../model.ts";
+
+/** An effect beyond reading that calling the function has; undefined for none. */
+export function functionEffect(name: string): StatementEffect | undefined {
+  if (name === "nextval" || name === "setval") return { name, class: "write" };
+  if (name === "pg_notify") return { name: "notify", class: "session" };
+  if (largeObjectWriters.has(name)) return { name: "large_object_write", class: "write" };
+  if (name === "pg_logical_emit_message") return { name, class: "write" };
+  if (serverControl.has(name) || matchesAny(name, serverControlPrefixes)) return { name: "server_control", class: "admin" };
+  return undefined;
+}
+
+/** True for functions that carry values past the result, run text as SQL, or reach files, other servers and other sessions. */
+export function isEscape(name: string): boolean {
+  return escapes.has(name) || matchesAny(name, escapePrefixes) || /^pg_(create|drop|copy|alter)_.*slot$/.test(name);
+}
+
+/** True for the functions that turn whole tables, schemas or the results of a text into one value. */
+export function isWholeRelationExport(name: string): boolean {
+  return /^(query|table|schema|database|cursor)_to_xml/.test(name);
+}
+
+/** Aggregates that keep every value they are given. */
+export function isCollectingAggregate(name: string): boolean {
+  return name.includes("_agg") || name === "xmlagg";
+}
+
+/** Aggregates whose one result row tells a figure of its input. */
+export const plainAggregates: ReadonlySet<string> = new Set([
+  "count",
+  "sum",
+  "avg",
+  "min",
+  "max",
+  "bool_and",
+  "bool_or",
+  "every",
+  "bit_and",
+  "bit_or",
+  "bit_xor",
+  "any_value",
+  "stddev",
+  "stddev_pop",
+  "stddev_samp",
+  "variance",
+  "var_pop",
+  "var_samp",
+  "corr",
+  "covar_pop",
+  "covar_samp",
+  "regr_avgx",
+  "regr_avgy",
+  "regr_count",
+  "regr_intercept",
+  "regr_r2",
+  "regr_slope",
+  "regr_sxx",
+  "regr_sxy",
+  "regr_syy",
+  "mode",
+  "percentile_cont",
+  "percentile_disc",
+]);
+
+/** Functions whose arguments stay behind somewhere others can read: settings, channels, sequences, lock tables. */
+export function keepsArguments(name: string): boolean {
+  return keepers.has(name) || name.startsWith("pg_advisory_") || name.startsWith("pg_try_advisory_");
+}
+
+/** Set-returning functions that return exactly one column. */
+export const singleColumnFunctions: ReadonlySet<string> = new Set([
+  "generate_series",
+  "generate_subscripts",
+  "regexp_split_to_table",
+  "regexp_matches",
+  "string_to_table",
+  "json_array_elements",
+  "json_array_elements_text",
+  "jsonb_array_elements",
+  "jsonb_array_elements_text",
+  "json_object_keys",
+  "jsonb_object_keys",
+  "jsonb_path_query",
+]);
+
+const keepers: ReadonlySet<string> = new Set(["set_config", "pg_notify", "setval", "pg_logical_emit_message"]);
+
+const largeObjectWriters: ReadonlySet<string> = new Set([
+  "lo_create",
+  "lo_creat",
+  "lo_from_bytea",
+  "lo_import",
+  "lo_open",
+  "lo_put",
+  "lo_truncate",
+  "lo_truncate64",
+  "lo_unlink",
+  "lowrite",
+]);
+
+const serverControl: ReadonlySet<string> = new Set([
+  "pg_backup_start",
+  "pg_backup_stop",
+  "pg_start_backup",
+  "pg_stop_backup",
+  "pg_cancel_backend",
+  "pg_terminate_backend",
+  "pg_create_restore_point",
+  "pg_export_snapshot",
+  "pg_import_system_collations",
+  "pg_log_backend_memory_contexts",
+  "pg_log_standby_snapshot",
+  "pg_nextoid",
+  "pg_promote",
+  "pg_reload_conf",
+  "pg_rotate_logfile",
+  "pg_rotate_logfile_old",
+  "pg_switch_wal",
+  "pg_wal_replay_pause",
+  "pg_wal_replay_resume",
+  "pg_sync_replication_slots",
+  "pg_stop_making_pinned_objects",
+  "brin_summarize_new_values",
+  "brin_summarize_range",
+  "brin_desummarize_range",
+  "gin_clean_pending_list",
+]);
+
+const serverControlPrefixes: readonly string[] = [
+  "pg_stat_reset",
+  "pg_replication_origin_",
+  "pg_logical_",
+  "pg_create_",
+  "pg_drop_",
+  "pg_copy_",
+  "pg_restore_",
+  "pg_clear_",
+  "binary_upgrade_",
+];
+
+const escapes: ReadonlySet<string> = new Set([
+  "ts_stat",
+  "ts_rewrite",
+  "loread",
+  "lowrite",
+  "pg_read_file",
+  "pg_read_file_old",
+  "pg_read_binary_file",
+  "pg_stat_file",
+  "pg_file_write",
+  "pg_file_rename",
+  "pg_file_unlink",
+  "pg_file_sync",
+  "pg_logdir_ls",
+  "pg_current_logfile",
+  "pg_hba_file_rules",
+  "pg_ident_file_mappings",
+  "pg_show_all_file_settings",
+  "pg_config",
+  "pg_stat_get_activity",
+  "pg_stat_get_backend_activity",
+  "pg_prepared_statement",
+  "pg_cursor",
+  "pg_mcv_list_items",
+  "pg_stat_statements",
+  "pg_export_snapshot",
+  "pg_reload_conf",
+  "pg_terminate_backend",
+  "pg_cancel_backend",
+  "pg_create_restore_point",
+  "pg_get_replication_slots",
+  "pg_sync_replication_slots",
+  "pg_promote",
+  "tuple_data_split",
+  "fsm_page_contents",
+  "get_raw_page",
+  "page_header",
+  "page_checksum",
+  "xpath_table",
+  "crosstab",
+  "connectby",
+]);
+
+const escapePrefixes: readonly string[] = [
+  "dblink",
+  "lo_",
+  "pg_ls_",
+  "pg_logical_",
+  "pg_replication_",
+  "pg_walfile",
+  "pg_walinspect",
+  "pg_get_wal_",
+  "query_to_xml",
+  "table_to_xml",
+  "schema_to_xml",
+  "database_to_xml",
+  "cursor_to_xml",
+  "heap_page_",
+  "heap_tuple_",
+  "bt_page_",
+  "bt_multi_",
+  "bt_metap",
+  "brin_page_",
+  "brin_metapage",
+  "brin_revmap",
+  "gin_page_",
+  "gin_metapage",
+  "gin_leafpage",
+  "gist_page_",
+  "hash_page_",
+  "hash_bitmap",
+  "hash_metapage",
+  "binary_upgrade_",
+];
+
+function matchesAny(name: string, prefixes: readonly string[]): boolean {
+  return prefixes.some((prefix) => name.startsWith(prefix));
+}
+
+/** System relations that hold samples of data, other sessions' statements, or secrets. */
+export function isSensitiveCatalog(schema: string, name: string): boolean {
+  // A TOAST table holds the long values of the table it belongs to.
+  return schema.startsWith("pg_toast") || sensitiveCatalogs.has(name);
+}
+
+const sensitiveCatalogs: ReadonlySet<string> = new Set([
+  "pg_statistic",
+  "pg_stats",
+  "pg_stats_ext",
+  "pg_stats_ext_exprs",
+  "pg_statistic_ext_data",
+  "pg_stat_activity",
+  "pg_stat_statements",
+  "pg_largeobject",
+  "pg_authid",
+  "pg_shadow",
+  "pg_user_mapping",
+  "pg_user_mappings",
+  "pg_prepared_statements",
+  "pg_cursors",
+  "pg_hba_file_rules",
+  "pg_ident_file_mappings",
+  "pg_file_settings",
+  "pg_config",
+  "pg_subscription",
+  "pg_replication_slots",
+  "user_mapping_options",
+  "_pg_user_mappings",
+]);

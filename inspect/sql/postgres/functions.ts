@@ -1,0 +1,162 @@
+/**
+ * Which functions, operators and types a tree uses, and whether each is known to do nothing but compute. What is not built in,
+ * or is shadowed outside pg_catalog, is undecided unless the resource declares it safe. Must never trust a name alone that
+ * somebody else could have defined too.
+ */
+import type { CatalogIndex } from "../catalog-index.ts";
+import type { AnalysisSettings } from "../model.ts";
+import { isEscape } from "./function-lists.ts";
+import { namesOf, type Part, partOf, partsOf, typed, walk } from "./tree.ts";
+
+/** What a called name may be. `safe`: declared so by the resource. `opaque`: anything. */
+export type FunctionNature =
+  | { readonly kind: "builtin"; readonly name: string }
+  | { readonly kind: "safe"; readonly name: string }
+  | { readonly kind: "escape"; readonly name: string }
+  | { readonly kind: "opaque"; readonly label: string };
+
+export interface FunctionFacts {
+  readonly undecided: ReadonlySet<string>;
+  readonly escapes: ReadonlySet<string>;
+}
+
+/** Resolves a function name as written, in every schema. */
+export function functionNature(names: readonly string[], index: CatalogIndex, settings: AnalysisSettings): FunctionNature {
+  const name = names.at(-1) ?? "";
+  const schema = names.length > 1 ? names.at(-2) : undefined;
+  if (isEscape(name)) return { kind: "escape", name };
+  const builtin = index.isBuiltin(name);
+  if (schema === "pg_catalog" || schema === "information_schema") {
+    // Only a superuser can add functions there, and information_schema's own are not listed one by one.
+    return builtin || schema === "information_schema"
+      ? { kind: "builtin", name }
+      : { kind: "opaque", label: label(schema, name) };
+  }
+  const candidates = index.functionsNamed(name).filter((candidate) => schema === undefined || candidate.schema === schema);
+  const unsafe = candidates.find((candidate) => !settings.safeFunctions.includes(`${candidate.schema}.${candidate.name}`));
+  if (unsafe !== undefined) return { kind: "opaque", label: label(unsafe.schema, unsafe.name) };
+  if (candidates.length > 0) return { kind: "safe", name };
+  if (schema !== undefined && settings.safeFunctions.includes(`${schema}.${name}`)) return { kind: "safe", name };
+  if (schema === undefined && builtin) return { kind: "builtin", name };
+  return { kind: "opaque", label: label(schema, name) };
+}
+
+/** Collects what the tree uses. `columnNames`: columns of the relations reached, for `column(row)`, which is no call. */
+export function functionFacts(
+  root: Part,
+  index: CatalogIndex,
+  settings: AnalysisSettings,
+  columnNames: (name: string) => boolean,
+): FunctionFacts {
+  const undecided = new Set<string>();
+  const escapes = new Set<string>();
+  const useFunction = (names: readonly string[]): void => {
+    const nature = functionNature(names, index, settings);
+    if (nature.kind === "escape") escapes.add(nature.name);
+    if (nature.kind === "opaque") undecided.add(nature.label);
+    // An extension's function that reaches out is no built-in either: both are said.
+    if (nature.kind === "escape" && !index.isBuiltin(nature.name)) undecided.add(label(undefined, nature.name));
+  };
+  const useOperator = (names: readonly string[]): void => {
+    const operator = undecidedOperator(names, index, settings);
+    if (operator !== undefined) undecided.add(operator);
+  };
+  walk(root, (part, parent) => {
+    switch (part.kind) {
+      case "FuncCall": {
+        const names = namesOf(part.body["funcname"]);
+        if (!isColumnOfRow(part, names, index, columnNames)) useFunction(names);
+        break;
+      }
+      case "A_Expr":
+        useOperator(namesOf(part.body["name"]));
+        break;
+      case "SubLink":
+        if (part.body["testexpr"] !== undefined) {
+          const names = namesOf(part.body["operName"]);
+          useOperator(names.length === 0 ? ["="] : names);
+        }
+        break;
+      case "SortBy":
+        if (part.body["useOp"] !== undefined) useOperator(namesOf(part.body["useOp"]));
+        break;
+      case "CaseExpr":
+        if (part.body["arg"] !== undefined) useOperator(["="]);
+        break;
+      case "JoinExpr":
+        if (part.body["usingClause"] !== undefined || part.body["isNatural"] === true) useOperator(["="]);
+        break;
+      case "RangeTableSample":
+        useFunction(namesOf(part.body["method"]));
+        break;
+      case "ColumnRef": {
+        // `row.function` calls the function on the row when it is no column.
+        const names = namesOf(part.body["fields"]);
+        const name = names.length > 1 ? (names.at(-1) ?? "") : "";
+        if (name !== "" && index.functionsNamed(name).length > 0 && !columnNames(name)) useFunction([name]);
+        if (name !== "" && isEscape(name) && !columnNames(name)) useFunction([name]);
+        break;
+      }
+      case "A_Indirection":
+        for (const name of namesOf(part.body["indirection"])) if (index.functionsNamed(name).length > 0) useFunction([name]);
+        break;
+      case "TypeName": {
+        if (parent?.kind === "ObjectWithArgs") break; // names a function's signature, converts nothing
+        const type = undecidedType(part, index, settings);
+        if (type !== undefined) undecided.add(type);
+        break;
+      }
+      default:
+    }
+  });
+  return { undecided, escapes };
+}
+
+/** `ssn(c)` reads column ssn of row c where no function of that name exists. */
+function isColumnOfRow(
+  part: Part,
+  names: readonly string[],
+  index: CatalogIndex,
+  columnNames: (name: string) => boolean,
+): boolean {
+  const name = names[0] ?? "";
+  const args = partsOf(typed(part, "FuncCall").args);
+  if (names.length !== 1 || args.length !== 1 || index.isBuiltin(name) || isEscape(name)) return false;
+  return index.functionsNamed(name).length === 0 && columnNames(name);
+}
+
+function undecidedOperator(names: readonly string[], index: CatalogIndex, settings: AnalysisSettings): string | undefined {
+  const name = names.at(-1) ?? "";
+  const schema = names.length > 1 ? names.at(-2) : undefined;
+  if (schema === "pg_catalog" || !index.isUserOperator(name)) return undefined;
+  return settings.safeFunctions.includes(`operator ${name}`) ? undefined : `operator ${name}`;
+}
+
+/** Input functions of base and range types and the checks of domains are code; enums and composites are not. */
+function undecidedType(part: Part, index: CatalogIndex, settings: AnalysisSettings): string | undefined {
+  const names = namesOf(part.body["names"]);
+  const name = names.at(-1) ?? "";
+  const schema = names.length > 1 ? names.at(-2) : undefined;
+  if (schema === "pg_catalog") return undefined;
+  for (const type of [...index.typesNamed(name), ...index.typesNamed(name.replace(/^_/, ""))]) {
+    if (schema !== undefined && type.schema !== schema) continue;
+    if (type.kind === "enum" || type.kind === "composite" || type.kind === "pseudo") continue;
+    if (!settings.safeFunctions.includes(`type ${type.schema}.${type.name}`)) return `type ${type.schema}.${type.name}`;
+  }
+  return undefined;
+}
+
+function label(schema: string | undefined, name: string): string {
+  return schema === undefined ? `function ${name}` : `function ${schema}.${name}`;
+}
+
+/** The name a call is made by; empty for a part that is no call. */
+export function calledName(part: Part | undefined): readonly string[] {
+  return part?.kind === "FuncCall" ? namesOf(part.body["funcname"]) : [];
+}
+
+/** The call inside CALL. */
+export function callOf(statement: Part): Part | undefined {
+  const call = typed(statement, "CallStmt").funccall;
+  return call === undefined ? undefined : (partOf({ FuncCall: call }) ?? undefined);
+}

@@ -1,0 +1,140 @@
+/**
+ * The words of column lineage: where the values of an expression come from, which names are in scope, and where findings go.
+ * Must never lose an origin: whatever is not understood is `*` or the union of everything below it.
+ * Name resolution follows PostgreSQL's parse_relation.c and parse_clause.c.
+ */
+import type { CatalogIndex } from "../catalog-index.ts";
+import type { AnalysisSettings, SessionScope } from "../model.ts";
+import type { Part } from "./tree.ts";
+
+/** Qualified base columns, or `*` for "cannot be known". */
+export type Origins = ReadonlySet<string>;
+
+export const CLEAN: Origins = new Set();
+export const UNKNOWN: Origins = new Set(["*"]);
+
+export interface Value {
+  readonly origins: Origins;
+  /** The unmodified base column. */
+  readonly exact: boolean;
+}
+
+export interface Column extends Value {
+  readonly name: string;
+}
+
+/** What a query returns. `columns` is null when their number is not known; `all` then stands for each of them. */
+export interface Rows {
+  readonly columns: readonly Column[] | null;
+  readonly all: Origins;
+}
+
+/** One name of a FROM clause. */
+export interface Source extends Rows {
+  /** Null for a join without alias, whose parts keep their own names. */
+  readonly name: string | null;
+  /** Set for a relation without alias: it may be named with its schema. */
+  readonly schemas: readonly string[];
+  /** True for `old`, `new`, `excluded` and USING aliases: found only with their name before the column. */
+  readonly qualifiedOnly: boolean;
+  /** True for relations, which have system columns. */
+  readonly relation: boolean;
+}
+
+/** What one FROM item brings into scope, and what `*` expands to. */
+export interface FromItem {
+  readonly sources: readonly Source[];
+  readonly star: Rows;
+}
+
+/** A WITH query; evaluated when first used, so that unused and repeated ones cost nothing twice. */
+export interface CteEntry {
+  rows(): Rows;
+}
+
+export interface Scope {
+  readonly sources: readonly Source[];
+  readonly ctes: ReadonlyMap<string, CteEntry>;
+  readonly outer: Scope | undefined;
+}
+
+export const emptyNames: Scope = { sources: [], ctes: new Map(), outer: undefined };
+
+/** Everything one pass over a statement shares. The three `evaluate…` tie the files of this folder together without cycles. */
+export interface Lineage {
+  readonly index: CatalogIndex;
+  readonly settings: AnalysisSettings;
+  readonly session: SessionScope;
+  /** Nesting of view definitions around this pass. */
+  readonly viewDepth: number;
+  evaluate(node: Part | undefined, scope: Scope): Value;
+  query(node: Part, scope: Scope): Rows;
+  /** A relation by its name as written; CTEs are looked up by the caller. */
+  relation(schema: string | undefined, name: string): RelationRows;
+  /** A column reference has been dealt with: what is left over at the end is judged by name alone. */
+  seen(reference: Part): void;
+  influence(origins: Origins, form: "equality" | "other"): void;
+  flow(origins: Origins): void;
+  undecided(what: string): void;
+  /** Runs `work` and returns the origins of the influences other than equality that it found. */
+  collecting<T>(work: () => T): { readonly result: T; readonly influences: Origins };
+}
+
+export interface RelationRows extends Rows {
+  readonly schemas: readonly string[];
+}
+
+export function union(sets: Iterable<Origins>): Origins {
+  let first: Origins | undefined;
+  let merged: Set<string> | undefined;
+  for (const set of sets) {
+    if (set.size === 0) continue;
+    if (first === undefined) first = set;
+    else if (set !== first) {
+      merged ??= new Set(first);
+      for (const origin of set) merged.add(origin);
+    }
+  }
+  return merged ?? first ?? CLEAN;
+}
+
+export function derived(origins: Origins): Value {
+  return { origins, exact: false };
+}
+
+/** PostgreSQL's own bound on the columns of a result (MaxTupleAttributeNumber). More are never returned, so never listed. */
+const RESULT_COLUMNS_MAX = 1_664;
+
+export function rowsOf(columns: readonly Column[] | null, all?: Origins): Rows {
+  const origins = all ?? union((columns ?? []).map((column) => column.origins));
+  return { columns: columns !== null && columns.length <= RESULT_COLUMNS_MAX ? columns : null, all: origins };
+}
+
+export function unknownRows(all: Origins): Rows {
+  return { columns: null, all };
+}
+
+/** Renames the first columns, as `AS t(a, b)` does. */
+export function renamed(rows: Rows, names: readonly string[]): Rows {
+  if (names.length === 0 || rows.columns === null) return rows;
+  return { columns: rows.columns.map((column, at) => ({ ...column, name: names[at] ?? column.name })), all: rows.all };
+}
+
+/** Position by position, for set operations and relations that share a name. */
+export function combined(left: Rows, right: Rows): Rows {
+  const all = union([left.all, right.all]);
+  if (left.columns === null || right.columns === null || left.columns.length !== right.columns.length) return unknownRows(all);
+  const rights = right.columns;
+  return {
+    all,
+    columns: left.columns.map((column, at) => {
+      const other = rights[at]!;
+      const exact = column.exact && other.exact && sameOrigins(column.origins, other.origins);
+      return { name: column.name, origins: union([column.origins, other.origins]), exact };
+    }),
+  };
+}
+
+function sameOrigins(a: Origins, b: Origins): boolean {
+  return a.size === b.size && [...a].every((origin) => b.has(origin));
+}

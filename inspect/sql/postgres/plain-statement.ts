@@ -1,0 +1,285 @@
+/**
+ * The model of one statement that does not wrap another: effects, relations, columns, influences, flows, bulk shape. Must never
+ * judge by the first word; every finding comes from the whole tree and from the views behind it.
+ */
+import type { CatalogRelation } from "@sluice/core/catalog.ts";
+import type { CatalogIndex } from "../catalog-index.ts";
+import type { AnalysisSettings, Influence, OutputColumn, ScopeChange, SessionScope, StatementModel } from "../model.ts";
+import { carriedWhole, exportsByText, hasWhere, isLarge, limitOf } from "./bulk.ts";
+import { effectsOf, gravest } from "./classify.ts";
+import { definitionFlows, escapeOf } from "./flows.ts";
+import { functionFacts } from "./functions.ts";
+import { emptyNames, type Rows } from "./lineage.ts";
+import { definitionQuery, qualifiedName } from "./relation-rows.ts";
+import { hiddenCode, namedRelations, type ReachedRelations, reachedColumns, reachedRelations } from "./relations.ts";
+import { settingsOf } from "./settings.ts";
+import { Trace } from "./trace.ts";
+import { bare, namesOf, type Part, partOf, stringField, typed } from "./tree.ts";
+
+export interface Surroundings {
+  readonly index: CatalogIndex;
+  readonly settings: AnalysisSettings;
+  readonly scope: SessionScope;
+}
+
+/** What the statement does. For EXPLAIN, PREPARE, EXECUTE, DECLARE and FETCH see statement.ts. */
+export function plainModel(statement: Part, around: Surroundings): StatementModel {
+  const { index, settings } = around;
+  const trace = new Trace(index, settings, around.scope);
+  const reached = reachedRelations(namedRelations(statement), index);
+  const query = innerQuery(statement);
+  const rows = query === undefined ? undefined : trace.query(query, emptyNames);
+  const effects = effectsOf(statement);
+  const leftOver = leftOverOrigins(statement, trace, reached);
+  const isQuery = query !== undefined && query === statement;
+  if (isQuery) for (const column of leftOver) trace.influence(new Set([column]), "other");
+  const flows = new Set([...trace.flows, ...flowsOf(statement, isQuery ? new Set() : leftOver, reached, rows)]);
+  const facts = codeFacts(statement, around, reached);
+  for (const finding of trace.findings) facts.undecided.add(finding);
+  return {
+    class: gravest(effects),
+    effects,
+    relations: reached.uses,
+    influences: influencesOf(trace),
+    ...bulkOf(statement, query, reached, around),
+    hasWhere: query !== undefined && hasWhere(query),
+    limit: query === undefined ? null : limitOf(query),
+    undecided: [...facts.undecided].sort(),
+    ...columnsOf(statement, rows, trace),
+    writeFlows: [...flows].sort(),
+    reaches: reachedColumns(reached),
+    sensitiveCatalogs: reached.sensitive,
+    escapes: [...facts.escapes].sort(),
+    settings: settingsOf(statement),
+    scopeChange: changeOf(statement),
+    copy: copyOf(statement),
+    changesCatalog:
+      effects.some((effect) => ["ddl", "privilege", "call", "unknown"].includes(effect.class)) || facts.undecided.size > 0,
+  };
+}
+
+/** The query whose result or values the statement is about; undefined for statements without one. */
+function innerQuery(statement: Part): Part | undefined {
+  switch (statement.kind) {
+    case "SelectStmt":
+    case "InsertStmt":
+    case "UpdateStmt":
+    case "DeleteStmt":
+    case "MergeStmt":
+      return statement;
+    case "CreateTableAsStmt":
+    case "ViewStmt": {
+      const query = partOf(statement.body["query"]);
+      return query?.kind === "ExecuteStmt" ? undefined : query;
+    }
+    case "CopyStmt":
+      return partOf(statement.body["query"]);
+    default:
+      return undefined;
+  }
+}
+
+function influencesOf(trace: Trace): readonly Influence[] {
+  return [...trace.influences].map(([column, form]) => ({ column, form })).sort((a, b) => (a.column < b.column ? -1 : 1));
+}
+
+/** Origins of the references that lineage did not come by: in DDL expressions, or wherever it knows no rule. By name alone. */
+function leftOverOrigins(statement: Part, trace: Trace, reached: ReachedRelations): ReadonlySet<string> {
+  const origins = new Set<string>();
+  for (const reference of trace.leftOver(statement)) {
+    const name = namesOf(reference.body["fields"]).at(-1);
+    let found = false;
+    for (const relation of reached.known) {
+      for (const column of relation.columns) {
+        if (name !== undefined && column.name !== name) continue;
+        origins.add(`${qualifiedName(relation)}.${column.name}`);
+        found = true;
+      }
+    }
+    if (!found && reached.unknownNames.length > 0 && !newRelationKinds.has(statement.kind)) origins.add("*");
+  }
+  return origins;
+}
+
+/** Their expressions speak of the columns they make. */
+const newRelationKinds: ReadonlySet<string> = new Set(["CreateStmt", "CreateForeignTableStmt", "CreateDomainStmt"]);
+
+function flowsOf(
+  statement: Part,
+  leftOver: ReadonlySet<string>,
+  reached: ReachedRelations,
+  rows: Rows | undefined,
+): Iterable<string> {
+  const flows = new Set(definitionFlows(statement, leftOver, reached.known));
+  switch (statement.kind) {
+    case "CreateTableAsStmt":
+    case "ViewStmt":
+      for (const origin of rows?.all ?? []) flows.add(origin);
+      break;
+    case "CopyStmt":
+      if (statement.body["is_from"] !== true && escapeOf(statement) !== undefined) {
+        for (const origin of rows?.all ?? reachedColumns(reached)) flows.add(origin);
+      }
+      break;
+    default:
+  }
+  return flows;
+}
+
+/** Functions, operators, types, triggers and forms that cannot be known or that carry values out, in the tree and in its views. */
+function codeFacts(
+  statement: Part,
+  { index, settings }: Surroundings,
+  reached: ReachedRelations,
+): { readonly undecided: Set<string>; readonly escapes: Set<string> } {
+  const undecided = new Set(reached.undecided);
+  const escapes = new Set<string>();
+  const names = new Set(reached.known.flatMap((relation) => relation.columns.map((column) => column.name)));
+  const trees = [statement, ...reached.views.flatMap((view) => definitionQuery(view, index) ?? [])];
+  for (const tree of namesNoCode.has(statement.kind) ? [] : trees) {
+    const facts = functionFacts(tree, index, settings, (name) => names.has(name));
+    for (const found of facts.undecided) undecided.add(found);
+    for (const found of facts.escapes) escapes.add(found);
+  }
+  if (statement.kind === "DoStmt") undecided.add("DO");
+  if (effectsOf(statement).some((effect) => effect.name === "unmapped")) undecided.add("statement kind");
+  const written = new Set(reached.uses.filter((use) => use.access === "write").map((use) => use.name));
+  const isSafe = (name: string): boolean => settings.safeFunctions.includes(name) || isBuiltin(name, index);
+  const targets = reached.known.filter((relation) => written.has(qualifiedName(relation)));
+  const families = new Set(targets.flatMap((relation): readonly CatalogRelation[] => index.family(relation)));
+  for (const hidden of hiddenCode([...families], isSafe)) undecided.add(hidden);
+  const escape = escapeOf(statement);
+  if (escape !== undefined) escapes.add(escape);
+  return { undecided, escapes };
+}
+
+/** Statements that name functions and types without using them. */
+const namesNoCode: ReadonlySet<string> = new Set([
+  "DropStmt",
+  "CommentStmt",
+  "GrantStmt",
+  "AlterOwnerStmt",
+  "RenameStmt",
+  "SecLabelStmt",
+]);
+
+function isBuiltin(name: string, index: CatalogIndex): boolean {
+  return name.startsWith("pg_catalog.") && index.isBuiltin(name.slice("pg_catalog.".length));
+}
+
+type BulkFields = Pick<StatementModel, "bulkExport" | "bulkShape" | "bulkRelations">;
+
+const NOT_BULK: BulkFields = { bulkExport: false, bulkShape: false, bulkRelations: [] };
+
+function bulkOf(statement: Part, query: Part | undefined, reached: ReachedRelations, around: Surroundings): BulkFields {
+  const { index, settings } = around;
+  if (exportsByText(statement)) {
+    const relations = reached.direct.map(qualifiedName).sort();
+    return { bulkExport: true, bulkShape: true, bulkRelations: relations };
+  }
+  if (copiesWhole(statement)) {
+    const stored = reached.direct.filter((relation) => relation.kind !== "sequence");
+    const any = stored.length > 0 || reached.unknownNames.length > 0;
+    return { bulkExport: any, bulkShape: any, bulkRelations: stored.map(qualifiedName).sort() };
+  }
+  if (query === undefined || query !== statement) return NOT_BULK;
+  const relations = carriedWhole(query, index, settings);
+  if (relations.length === 0) return NOT_BULK;
+  return {
+    bulkShape: true,
+    bulkExport: isLarge(relations, index, settings),
+    bulkRelations: relations.map(qualifiedName).sort(),
+  };
+}
+
+/** COPY … TO, CREATE … AS with data, SELECT INTO: all of what they name leaves or is kept, whatever the bounds. */
+function copiesWhole(statement: Part): boolean {
+  if (statement.kind === "CopyStmt") return statement.body["is_from"] !== true;
+  if (statement.kind === "CreateTableAsStmt") return true;
+  return statement.kind === "SelectStmt" && effectsOf(statement).some((effect) => effect.name === "select_into");
+}
+
+type ColumnFields = Pick<StatementModel, "columns" | "columnsKnown">;
+
+const NO_COLUMNS: ColumnFields = { columns: null, columnsKnown: true };
+
+function columnsOf(statement: Part, rows: Rows | undefined, trace: Trace): ColumnFields {
+  switch (statement.kind) {
+    case "SelectStmt":
+      return typed(statement, "SelectStmt").intoClause === undefined ? outputs(rows) : NO_COLUMNS;
+    case "InsertStmt":
+    case "UpdateStmt":
+    case "DeleteStmt":
+    case "MergeStmt":
+      return statement.body["returningClause"] === undefined ? NO_COLUMNS : outputs(rows);
+    case "CopyStmt":
+      return copyOf(statement) === "out" ? outputs(rows ?? copiedColumns(statement, trace)) : NO_COLUMNS;
+    case "VariableShowStmt":
+      return known(
+        stringField(statement.body, "name") === "all"
+          ? ["name", "setting", "description"]
+          : [stringField(statement.body, "name")],
+      );
+    case "CallStmt":
+      return { columns: [{ name: "*", origins: ["*"], exact: false }], columnsKnown: false };
+    default:
+      return NO_COLUMNS;
+  }
+}
+
+function known(names: readonly string[]): ColumnFields {
+  return { columns: names.map((name) => ({ name, origins: [], exact: false })), columnsKnown: true };
+}
+
+function outputs(rows: Rows | undefined): ColumnFields {
+  if (rows === undefined) return NO_COLUMNS;
+  if (rows.columns === null)
+    return { columns: [{ name: "*", origins: [...rows.all].sort(), exact: false }], columnsKnown: false };
+  const columns = rows.columns.map((column): OutputColumn => {
+    return { name: column.name, origins: [...column.origins].sort(), exact: column.exact };
+  });
+  return { columns, columnsKnown: true };
+}
+
+/** `COPY t (a, b) TO STDOUT`. */
+function copiedColumns(statement: Part, trace: Trace): Rows {
+  const copy = typed(statement, "CopyStmt");
+  const relation = copy.relation === undefined ? undefined : bare("RangeVar", copy.relation);
+  const rows = trace.relation(schemaName(relation), stringField(relation?.body ?? {}, "relname"));
+  const names = namesOf(copy.attlist);
+  if (names.length === 0) return rows;
+  const columns = names.map((name) => {
+    return (
+      rows.columns?.find((column) => column.name === name) ?? {
+        name,
+        origins: rows.columns === null ? rows.all : new Set(["*"]),
+        exact: false,
+      }
+    );
+  });
+  return { columns, all: rows.all };
+}
+
+function schemaName(relation: Part | undefined): string | undefined {
+  const schema = stringField(relation?.body ?? {}, "schemaname");
+  return schema === "" ? undefined : schema;
+}
+
+function copyOf(statement: Part): StatementModel["copy"] {
+  if (statement.kind !== "CopyStmt" || escapeOf(statement) !== undefined) return "none";
+  return statement.body["is_from"] === true ? "in" : "out";
+}
+
+function changeOf(statement: Part): ScopeChange | null {
+  const { body } = statement;
+  switch (statement.kind) {
+    case "DeallocateStmt":
+      return { kind: "deallocate", name: body["isall"] === true ? null : stringField(body, "name") };
+    case "ClosePortalStmt":
+      return { kind: "close", name: stringField(body, "portalname") === "" ? null : stringField(body, "portalname") };
+    case "DiscardStmt":
+      return body["target"] === "DISCARD_ALL" ? { kind: "discard" } : null;
+    default:
+      return null;
+  }
+}

@@ -1,0 +1,103 @@
+/**
+ * Resolves column references to base columns: unqualified, qualified, whole rows, and functions written as columns. Must never
+ * settle on one column where the server could mean another: then the union of all candidates is the answer.
+ * Follows colNameToVar and transformColumnRef of PostgreSQL's parser.
+ */
+import { functionNature } from "./functions.ts";
+import {
+  CLEAN,
+  type Column,
+  derived,
+  type Lineage,
+  type Origins,
+  type Scope,
+  type Source,
+  UNKNOWN,
+  union,
+  type Value,
+} from "./lineage.ts";
+import { namesOf, type Part, partsOf } from "./tree.ts";
+
+/** The value of a ColumnRef that is not a `*`; one that ends in `*` counts as the whole row. */
+export function resolveReference(reference: Part, scope: Scope, lineage: Lineage): Value {
+  lineage.seen(reference);
+  const names = namesOf(reference.body["fields"]);
+  const star = partsOf(reference.body["fields"]).at(-1)?.kind === "A_Star";
+  if (star) return derived(names.length === 0 ? everything(scope) : wholeRow(names, scope));
+  if (names.length === 1) return unqualified(names[0]!, scope);
+  const name = names.at(-1) ?? "";
+  const source = findSource(names.slice(0, -1), scope);
+  return source === undefined ? derived(UNKNOWN) : columnOf(source, name, lineage);
+}
+
+/** The source that `a` or `schema.a` (or `database.schema.a`) names, from the inside out. */
+export function findSource(qualifier: readonly string[], scope: Scope): Source | undefined {
+  const name = qualifier.at(-1);
+  const schema = qualifier.length > 1 ? qualifier.at(-2) : undefined;
+  for (let level: Scope | undefined = scope; level !== undefined; level = level.outer) {
+    const found = level.sources.filter(
+      (source) => source.name === name && (schema === undefined || source.schemas.includes(schema)),
+    );
+    if (found.length === 1) return found[0];
+    if (found.length > 1) return merged(found);
+  }
+  return undefined;
+}
+
+/** Columns of the sources in this scope level that have the name, for ORDER BY and GROUP BY, which look at labels too. */
+export function unqualified(name: string, scope: Scope): Value {
+  let unsure: Origins = CLEAN;
+  let sure = true;
+  let related = false;
+  for (let level: Scope | undefined = scope; level !== undefined; level = level.outer) {
+    const hits: Column[] = [];
+    const open: Origins[] = [];
+    for (const source of level.sources) {
+      if (source.qualifiedOnly) continue;
+      related ||= source.relation;
+      if (source.columns === null) open.push(source.all);
+      for (const column of source.columns ?? []) if (column.name === name) hits.push(column);
+    }
+    if (hits.length > 0) {
+      // With several it is the merged column of a USING join, or an error.
+      const origins = union([unsure, ...hits.map((hit) => hit.origins)]);
+      return { origins, exact: sure && hits.length === 1 && hits[0]!.exact };
+    }
+    if (open.length > 0) {
+      unsure = union([unsure, ...open]);
+      sure = false;
+    }
+  }
+  if (related && systemColumns.has(name)) return derived(unsure);
+  const row = findSource([name], scope);
+  if (row !== undefined) return derived(union([unsure, row.all]));
+  return derived(sure ? UNKNOWN : unsure);
+}
+
+function columnOf(source: Source, name: string, lineage: Lineage): Value {
+  const hits = (source.columns ?? []).filter((column) => column.name === name);
+  if (hits.length === 1) return hits[0]!;
+  if (hits.length > 1) return derived(union(hits.map((hit) => hit.origins)));
+  if (source.relation && systemColumns.has(name)) return derived(CLEAN);
+  if (source.columns === null) return derived(source.all);
+  // `row.function`: the server tries a function of that name on the whole row.
+  const nature = functionNature([name], lineage.index, lineage.settings);
+  if (nature.kind === "opaque") lineage.undecided(nature.label);
+  return derived(nature.kind === "builtin" || nature.kind === "safe" ? source.all : UNKNOWN);
+}
+
+function wholeRow(names: readonly string[], scope: Scope): Origins {
+  return findSource(names, scope)?.all ?? UNKNOWN;
+}
+
+function everything(scope: Scope): Origins {
+  return union(scope.sources.map((source) => source.all));
+}
+
+function merged(sources: readonly Source[]): Source {
+  const first = sources[0]!;
+  return { ...first, columns: null, all: union(sources.map((source) => source.all)) };
+}
+
+/** System columns hold no values of rows (System Columns, PostgreSQL manual 5.6). */
+const systemColumns: ReadonlySet<string> = new Set(["ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"]);

@@ -1,0 +1,66 @@
+/**
+ * Columns of a relation of the catalog: a table's own, a view's through its definition. Must never take a view at its word: one
+ * without a definition that can be followed gives `*`.
+ */
+import type { CatalogRelation } from "@sluice/core/catalog.ts";
+import type { CatalogIndex } from "../catalog-index.ts";
+import { isSensitiveCatalog } from "./function-lists.ts";
+import { CLEAN, type Column, type Origins, type Rows, rowsOf, UNKNOWN, union, unknownRows } from "./lineage.ts";
+import { type Part, partOf } from "./tree.ts";
+
+/** Views upon views beyond this depth are not followed. Real ones stay under ten. */
+export const VIEW_DEPTH_MAX = 32;
+
+/** What reading the relation returns. `follow` evaluates the query of a view's definition; undefined: too deep or circular. */
+export function relationRows(relation: CatalogRelation, index: CatalogIndex, follow: (query: Part) => Rows | undefined): Rows {
+  if (relation.system) return unknownRows(isSensitiveCatalog(relation.schema, relation.name) ? UNKNOWN : CLEAN);
+  switch (relation.kind) {
+    case "table":
+    case "partitioned":
+    case "foreign":
+      return rowsOf(baseColumns(relation));
+    case "sequence":
+      return rowsOf(["last_value", "log_cnt", "is_called"].map((name) => ({ name, origins: CLEAN, exact: false })));
+    case "view":
+    case "matview": {
+      const query = definitionQuery(relation, index);
+      return viewRows(relation, query === undefined ? undefined : follow(query));
+    }
+    default:
+      return unknownRows(UNKNOWN);
+  }
+}
+
+/** The SELECT behind a view. */
+export function definitionQuery(relation: CatalogRelation, index: CatalogIndex): Part | undefined {
+  const statements = index.definition(relation)?.stmts ?? [];
+  const query = statements.length === 1 ? partOf(statements[0]?.stmt) : undefined;
+  return query?.kind === "SelectStmt" ? query : undefined;
+}
+
+export function qualifiedName(relation: CatalogRelation): string {
+  return `${relation.schema}.${relation.name}`;
+}
+
+function baseColumns(relation: CatalogRelation): readonly Column[] {
+  const name = qualifiedName(relation);
+  return relation.columns.map((column) => ({ name: column.name, origins: new Set([`${name}.${column.name}`]), exact: true }));
+}
+
+function viewRows(relation: CatalogRelation, rows: Rows | undefined): Rows {
+  const all = rows?.all ?? UNKNOWN;
+  if (relation.columns.length === 0) return rows ?? unknownRows(all);
+  const followed = rows?.columns?.length === relation.columns.length ? rows.columns : null;
+  const columns = relation.columns.map((column, at): Column => {
+    const value = followed?.[at] ?? { origins: all, exact: false };
+    return storedColumn(relation, column.name, value.origins, value.exact);
+  });
+  return { columns, all: union([all, ...columns.map((column) => column.origins)]) };
+}
+
+/** A materialised view stores its rows: what it makes of other columns may carry a label of its own. */
+function storedColumn(relation: CatalogRelation, name: string, origins: Origins, exact: boolean): Column {
+  const only = origins.size === 1 ? [...origins][0] : undefined;
+  if (relation.kind === "view" || (exact && only?.endsWith(`.${name}`) === true)) return { name, origins, exact };
+  return { name, origins: union([origins, new Set([`${qualifiedName(relation)}.${name}`])]), exact: false };
+}

@@ -1,0 +1,210 @@
+/**
+ * Generic access to the parse tree that libpg-query returns: every node as kind and fields, every child with its kind.
+ * The completeness of every whole-tree check rests on it, so it must never skip a field that can hold a node.
+ * Shapes: the JSON form of PostgreSQL's raw parse tree, types in @pgsql/types (generated from pg_query.proto).
+ */
+import type { Node, ParseResult } from "libpg-query";
+
+/** Text to tree; throws what libpg-query throws. Injected, so that this folder stays free of the WASM module. */
+export type Parse = (text: string) => ParseResult;
+
+export type Fields = Readonly<Record<string, unknown>>;
+
+/** One node: its grammar kind (`SelectStmt`, `ColumnRef`, …) and its fields. `body` keeps the identity of the parser's object. */
+export interface Part {
+  readonly kind: string;
+  readonly body: Fields;
+}
+
+type UnionToIntersection<U> = (U extends unknown ? (value: U) => void : never) extends (value: infer I) => void ? I : never;
+/** Node kind to the type of its fields. */
+export type Kinds = UnionToIntersection<Node>;
+
+/** Kinds of the fields that the JSON form writes without a wrapper, by field name, or by `Parent.field` where the name alone is not enough. */
+export const unwrappedFields: Readonly<Record<string, string>> = {
+  alias: "Alias",
+  rel: "RangeVar",
+  viewQuery: "Query",
+  format: "JsonFormat",
+  returning: "JsonReturning",
+  on_empty: "JsonBehavior",
+  on_error: "JsonBehavior",
+  path: "JsonTablePath",
+  join_using_alias: "Alias",
+  jointree: "FromExpr",
+  onConflict: "OnConflictExpr",
+  typeName: "TypeName",
+  over: "WindowDef",
+  identitySequence: "RangeVar",
+  collClause: "CollateClause",
+  relation: "RangeVar",
+  "PartitionCmd.name": "RangeVar",
+  "CreateOpClassItem.name": "ObjectWithArgs",
+  bound: "PartitionBoundSpec",
+  eref: "Alias",
+  tablesample: "TableSampleClause",
+  subquery: "Query",
+  tablefunc: "TableFunc",
+  infer: "InferClause",
+  search_clause: "CTESearchClause",
+  cycle_clause: "CTECycleClause",
+  "JsonArgument.val": "JsonValueExpr",
+  "PLAssignStmt.val": "SelectStmt",
+  context_item: "JsonValueExpr",
+  output: "JsonOutput",
+  pathspec: "JsonTablePathSpec",
+  "JsonKeyValue.value": "JsonValueExpr",
+  "JsonParseExpr.expr": "JsonValueExpr",
+  "JsonSerializeExpr.expr": "JsonValueExpr",
+  "JsonObjectAgg.arg": "JsonKeyValue",
+  "JsonArrayAgg.arg": "JsonValueExpr",
+  "JsonObjectAgg.constructor": "JsonAggConstructor",
+  "JsonArrayAgg.constructor": "JsonAggConstructor",
+  onConflictClause: "OnConflictClause",
+  returningClause: "ReturningClause",
+  withClause: "WithClause",
+  intoClause: "IntoClause",
+  larg: "SelectStmt",
+  rarg: "SelectStmt",
+  authrole: "RoleSpec",
+  newowner: "RoleSpec",
+  grantor: "RoleSpec",
+  "AlterDefaultPrivilegesStmt.action": "GrantStmt",
+  partbound: "PartitionBoundSpec",
+  partspec: "PartitionSpec",
+  ofTypename: "TypeName",
+  pktable: "RangeVar",
+  owner: "RoleSpec",
+  base: "CreateStmt",
+  user: "RoleSpec",
+  table: "RangeVar",
+  constrrel: "RangeVar",
+  role: "RoleSpec",
+  setstmt: "VariableSetStmt",
+  sequence: "RangeVar",
+  datatype: "TypeName",
+  storedtype: "TypeName",
+  returnType: "TypeName",
+  argType: "TypeName",
+  func: "ObjectWithArgs",
+  funccall: "FuncCall",
+  funcexpr: "FuncExpr",
+  extname: "String",
+  opername: "ObjectWithArgs",
+  typevar: "RangeVar",
+  view: "RangeVar",
+  into: "IntoClause",
+  sourcetype: "TypeName",
+  targettype: "TypeName",
+  type_name: "TypeName",
+  fromsql: "ObjectWithArgs",
+  tosql: "ObjectWithArgs",
+  newrole: "RoleSpec",
+  pubtable: "PublicationTable",
+};
+
+/** Leaves: their fields are values, never nodes. */
+const leafKinds: ReadonlySet<string> = new Set(["A_Const", "Integer", "Float", "Boolean", "String", "BitString", "A_Star"]);
+
+/** The part behind a wrapped node (`{ SelectStmt: {…} }`); undefined for an absent one. */
+export function partOf(value: unknown): Part | undefined {
+  if (!isObject(value)) return undefined;
+  const keys = Object.keys(value);
+  const kind = keys[0];
+  if (keys.length !== 1 || kind === undefined || !startsUpper(kind)) return undefined;
+  const body = value[kind];
+  return isObject(body) ? { kind, body } : undefined;
+}
+
+/** The parts of a list field; absent entries (the grammar's NULL nodes) are left out. */
+export function partsOf(value: unknown): readonly Part[] {
+  if (!Array.isArray(value)) return [];
+  const parts: Part[] = [];
+  for (const entry of value) {
+    const part = partOf(entry);
+    if (part !== undefined) parts.push(part);
+  }
+  return parts;
+}
+
+/** A part for fields that come unwrapped (`relation`, `larg`, …). */
+export function bare<K extends keyof Kinds>(kind: K, body: Kinds[K]): Part {
+  return { kind, body: body as unknown as Fields }; // the same object, seen as plain fields
+}
+
+/** The fields of a part of the given kind, typed; undefined when it is of another kind. */
+export function fieldsOf<K extends keyof Kinds>(part: Part | undefined, kind: K): Kinds[K] | undefined {
+  return part !== undefined && part.kind === kind ? (part.body as unknown as Kinds[K]) : undefined; // the kind names the type
+}
+
+/** The typed fields of a part whose kind the caller has just switched on. */
+export function typed<K extends keyof Kinds>(part: Part, kind: K): Kinds[K] {
+  if (part.kind !== kind) throw new Error(`expected ${kind}, found ${part.kind}`);
+  return part.body as unknown as Kinds[K]; // checked on the line above
+}
+
+/** The strings of a name list (`[String, String]`). Other nodes are left out. */
+export function namesOf(value: unknown): readonly string[] {
+  return partsOf(value).flatMap((part) => (part.kind === "String" ? [stringField(part.body, "sval")] : []));
+}
+
+export function stringField(fields: Fields, name: string): string {
+  const value = fields[name];
+  return typeof value === "string" ? value : "";
+}
+
+/** Calls `visit` for every direct child node, in the order of the fields. */
+export function forEachChild(part: Part, visit: (child: Part, field: string) => void): void {
+  if (leafKinds.has(part.kind)) return;
+  for (const field of Object.keys(part.body)) {
+    const value = part.body[field];
+    if (Array.isArray(value)) {
+      for (const entry of value) visitValue(part.kind, field, entry, visit);
+    } else if (typeof value === "object" && value !== null) {
+      visitValue(part.kind, field, value, visit);
+    }
+  }
+}
+
+function visitValue(parent: string, field: string, value: unknown, visit: (child: Part, field: string) => void): void {
+  const wrapped = partOf(value);
+  if (wrapped !== undefined) {
+    visit(wrapped, field);
+    return;
+  }
+  if (!isObject(value) || Object.keys(value).length === 0) return;
+  visit({ kind: unwrappedFields[`${parent}.${field}`] ?? unwrappedFields[field] ?? "", body: value }, field);
+}
+
+/** Visits a tree, parents first; `visit` returns false to leave out what is below a node. */
+export function walk(root: Part, visit: (part: Part, parent: Part | undefined, field: string) => boolean | void): void {
+  const stack: { part: Part; parent: Part | undefined; field: string }[] = [{ part: root, parent: undefined, field: "" }];
+  for (let next = stack.pop(); next !== undefined; next = stack.pop()) {
+    const { part, parent, field } = next;
+    if (visit(part, parent, field) === false) continue;
+    const children: { part: Part; parent: Part; field: string }[] = [];
+    forEachChild(part, (child, name) => children.push({ part: child, parent: part, field: name }));
+    for (let at = children.length - 1; at >= 0; at--) stack.push(children[at]!);
+  }
+}
+
+/** Nesting of a tree, counted without recursion: what recursive passes would need of the stack. */
+export function depthOf(root: Part): number {
+  let deepest = 0;
+  const stack: { part: Part; depth: number }[] = [{ part: root, depth: 1 }];
+  for (let next = stack.pop(); next !== undefined; next = stack.pop()) {
+    const { part, depth } = next;
+    if (depth > deepest) deepest = depth;
+    forEachChild(part, (child) => stack.push({ part: child, depth: depth + 1 }));
+  }
+  return deepest;
+}
+
+function isObject(value: unknown): value is Fields {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function startsUpper(text: string): boolean {
+  const code = text.charCodeAt(0);
+  return code >= 65 && code <= 90;
+}
