@@ -33,7 +33,7 @@ describe.each(targetVersions)("masking, against PostgreSQL %s", (version) => {
         "CREATE TABLE shapes (id int PRIMARY KEY, home_email varchar(60), emails text[], doc jsonb, pan bigint, tax_ssn int, blob bytea, note text)",
       );
       const { ssn, email, card } = planted[0]!;
-      await client.query("INSERT INTO shapes VALUES (1, $1, ARRAY[$1], $2, $3, 521449382, $4, $5)", [
+      await client.query("INSERT INTO shapes VALUES (1, $1::text, ARRAY[$1::text], $2, $3, 521449382, $4, $5)", [
         email,
         JSON.stringify({ mail: email, ssn }),
         card,
