@@ -51,6 +51,10 @@ export function planColumns(input: ColumnPlanInput): ColumnPlanResult {
       hint: "A view or function may have changed since. Run the statement again.",
     });
   }
+  // Pieces of what stays visible would add up over several outputs, so only whole base columns keep a part.
+  const wholeRules = input.scanRules.map(
+    ({ detector, operator }): ScanRule => ({ detector, operator: operator.kind === "partial" ? { kind: "redact" } : operator }),
+  );
   let unknownRelation = false;
   const disagreements: string[] = [];
   const edits = fields.map((field, index): CellEdit | null => {
@@ -66,7 +70,8 @@ export function planColumns(input: ColumnPlanInput): ColumnPlanResult {
         ? maskExact(mask.operator, field.typeOid, field.format)
         : maskDerived(mask.operator, field.typeOid, field.format);
     }
-    return input.scanRules.length === 0 ? null : scanCell(input.scanRules, field.typeOid, field.format);
+    if (input.scanRules.length === 0) return null;
+    return scanCell(origin.exact ? input.scanRules : wholeRules, field.typeOid, field.format);
   });
   return { plan: edits.some((edit) => edit !== null) ? edits : null, unknownRelation, disagreements };
 }
