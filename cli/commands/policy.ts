@@ -7,7 +7,7 @@ import path from "node:path";
 import type { Command } from "commander";
 import { GatewayError } from "@sluice/core/errors.ts";
 import { type AdminClient, isRecord } from "../admin-client.ts";
-import { type CommandContext, NegativeAnswer, UsageError } from "../context.ts";
+import { type CommandContext, UsageError } from "../context.ts";
 import { findInstallation, type InstallationOptions, withInstallationOptions } from "../installation.ts";
 
 interface ExplainOptions extends InstallationOptions {
@@ -75,10 +75,8 @@ async function explainLines(admin: AdminClient, lines: readonly ExplainLine[], c
       context.out(`${JSON.stringify(line)}\n`);
     }
   }
-  if (failed) {
-    context.err("sluice: at least one line could not be explained; see its `error`\n");
-    throw new NegativeAnswer();
-  }
+  // Every line has its answer, so the command did its work; a line that cannot be judged is a denial with an `error`.
+  if (failed) context.err("sluice: at least one line could not be judged; see its `error`\n");
 }
 
 /** Groups lines so that no call grows beyond the bounds; order is kept. */
