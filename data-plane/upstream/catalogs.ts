@@ -189,7 +189,8 @@ export class CatalogEntry {
   }
 }
 
-function stateOf(catalog: Catalog, labels: ColumnLabels): CatalogState {
+/** A catalog with its labels, and what each OID is to the wire. */
+export function stateOf(catalog: Catalog, labels: ColumnLabels): CatalogState {
   const relationKinds = new Map<number, RelationKind>();
   for (const relation of catalog.relations) {
     if (relation.system) relationKinds.set(relation.oid, "system");
