@@ -51,6 +51,7 @@ const state = stateOf(catalog, labelColumns([{ name: "ssn", entity: "US_SSN", co
 
 const masking: PrincipalMasking = {
   protects: true,
+  isProtected: (origin) => origin === SSN || origin === "*",
   maskFor: (origins, exact) => {
     if (!origins.includes(SSN) && !origins.includes("*")) return null;
     return {
