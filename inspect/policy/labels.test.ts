@@ -1,0 +1,125 @@
+import type { ClassifierSpec } from "@sluice/core/snapshot.ts";
+import { describe, expect, it } from "vitest";
+import { labelColumns } from "./labels.ts";
+import { catalogOf, INT4, relation } from "./sample-input.ts";
+
+function classifier(entity: string, over: Partial<ClassifierSpec>): ClassifierSpec {
+  return { name: entity.toLowerCase(), entity, columns: [], columnNames: [], ...over };
+}
+
+describe("labelColumns", () => {
+  const catalog = catalogOf([
+    relation(1, "public.customers", [`id:${INT4}`, "ssn", "Home_SSN", "email"]),
+    relation(2, "public.customer_view", ["ssn", "mail"], { kind: "view", definition: "SELECT ssn, email FROM public.customers" }),
+    relation(3, "public.customer_copy", ["ssn"], { kind: "matview" }),
+    relation(4, "hr.people", ["ssn", "badge"]),
+    relation(5, "pg_catalog.pg_class", ["ssn"], { system: true }),
+    relation(6, "public.remote", ["ssn"], { kind: "foreign" }),
+    relation(7, "public.ssn_type", ["ssn"], { kind: "composite" }),
+  ]);
+
+  it.each([
+    [["ssn"], ["hr.people.ssn", "public.customer_copy.ssn", "public.customers.ssn", "public.remote.ssn"]],
+    [["*_ssn"], ["public.customers.Home_SSN"]],
+    [["HOME_*"], ["public.customers.Home_SSN"]],
+    [
+      ["*s*n"],
+      ["hr.people.ssn", "public.customer_copy.ssn", "public.customers.Home_SSN", "public.customers.ssn", "public.remote.ssn"],
+    ],
+    [
+      ["*"],
+      [
+        "hr.people.badge",
+        "hr.people.ssn",
+        "public.customer_copy.ssn",
+        "public.customers.Home_SSN",
+        "public.customers.email",
+        "public.customers.id",
+        "public.customers.ssn",
+        "public.remote.ssn",
+      ],
+    ],
+    [["ss"], []],
+    [["s*s*s*n"], []],
+  ])("column names %j are labelled where data is stored", (columnNames, expected) => {
+    expect([...labelColumns([classifier("X", { columnNames })], catalog).labelled.keys()].sort()).toEqual(expected);
+  });
+
+  it.each([
+    [["public.customers.ssn"], ["public.customers.ssn"]],
+    [["PUBLIC.Customers.SSN"], ["public.customers.ssn"]],
+    [["*.*.badge"], ["hr.people.badge"]],
+    [["public.customer*.ssn"], ["public.customer_copy.ssn", "public.customer_view.ssn", "public.customers.ssn"]],
+    [["public.*"], []],
+    [["pg_catalog.*.*"], []],
+  ])("column paths %j match within one part, views too", (columns, expected) => {
+    expect([...labelColumns([classifier("X", { columns })], catalog).labelled.keys()].sort()).toEqual(expected);
+  });
+
+  it("answers by name, by what the wire reports, and for whole rows", () => {
+    const labels = labelColumns(
+      [
+        classifier("US_SSN", { columnNames: ["*ssn"] }),
+        classifier("PERSON", { columns: ["public.customers.ssn"] }),
+        classifier("MAIL", { columnNames: ["email"] }),
+      ],
+      catalog,
+    );
+    expect(labels.entitiesOf("public.customers.ssn")).toEqual(["PERSON", "US_SSN"]);
+    expect(labels.entitiesOf("public.customers.id")).toEqual([]);
+    expect(labels.entitiesByOid(1, 2)).toEqual(["PERSON", "US_SSN"]);
+    expect(labels.entitiesByOid(1, 0)).toEqual(["MAIL", "PERSON", "US_SSN"]);
+    expect(labels.entitiesByOid(99, 1)).toEqual([]);
+    expect(labels.qualifiedByOid(1, 3)).toBe("public.customers.Home_SSN");
+    expect(labels.qualifiedByOid(1, 9)).toBeUndefined();
+    expect([1, 2, 3, 6, 99].map((oid) => labels.isBaseTable(oid))).toEqual([true, false, false, true, false]);
+    expect(labels.hasLabels).toBe(true);
+    expect([...labels.protectedRelations].sort()).toEqual([
+      "hr.people",
+      "public.customer_copy",
+      "public.customers",
+      "public.remote",
+    ]);
+    expect(labels.mayHoldText("public.customers.id")).toBe(false);
+    expect(labels.mayHoldText("public.customers.email")).toBe(true);
+    expect(labels.mayHoldText("public.unknown.column")).toBe(true);
+  });
+
+  it("has no labels without a match", () => {
+    expect(labelColumns([classifier("X", { columnNames: ["nothing"] })], catalog).hasLabels).toBe(false);
+  });
+
+  it("follows inheritance and partitions in both directions, by column name", () => {
+    const family = catalogOf([
+      relation(10, "public.events", ["id", "ssn"], { kind: "partitioned" }),
+      relation(11, "public.events_2026", ["ssn", "id"], { parents: [10] }),
+      relation(12, "public.events_2026_q1", ["id", "ssn"], { parents: [11] }),
+      relation(13, "public.archive", ["ssn"], { parents: [10, 999] }),
+      relation(14, "public.other", ["ssn"]),
+    ]);
+    for (const start of ["events", "events_2026_q1", "archive"]) {
+      const labels = labelColumns([classifier("X", { columns: [`public.${start}.ssn`] })], family);
+      expect([...labels.labelled.keys()].sort()).toEqual([
+        "public.archive.ssn",
+        "public.events.ssn",
+        "public.events_2026.ssn",
+        "public.events_2026_q1.ssn",
+      ]);
+      expect(labels.entitiesByOid(11, 1)).toEqual(["X"]);
+      expect(labels.entitiesByOid(11, 2)).toEqual([]);
+    }
+  });
+
+  it("shares labels where names with dots collide", () => {
+    const dottedColumn = { number: 1, name: "d.c", typeOid: 25 };
+    const colliding = catalogOf([
+      relation(1, "a.b", ["x"]),
+      { ...relation(2, "a.b", []), columns: [dottedColumn] },
+      { ...relation(3, "a.b", ["c"]), name: "b.d" },
+    ]);
+    const labels = labelColumns([classifier("X", { columnNames: ["c"] })], colliding);
+    expect(labels.entitiesOf("a.b.d.c")).toEqual(["X"]);
+    expect(labels.labelled.get("a.b.d.c")?.relations).toEqual(["a.b.d"]);
+    expect(labels.entitiesByOid(2, 1)).toEqual([]);
+  });
+});
