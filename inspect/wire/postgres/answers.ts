@@ -143,13 +143,4 @@ export class AnswerQueue {
     }
     return entry;
   }
-
-  /** The first Sync that the target will answer, if one was forwarded. */
-  nextSync(): SyncAnswer | undefined {
-    for (let at = this.#head; at < this.#entries.length; at++) {
-      const entry = this.#entries[at];
-      if (entry?.kind === "sync") return entry;
-    }
-    return undefined;
-  }
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { defaultLimits } from "@sluice/core/limits.ts";
-import { GatewayError } from "@sluice/core/errors.ts";
+import type { GatewayError } from "@sluice/core/errors.ts";
 import { BodyReader, cstring, encodeMessage, FrameReader, int32 } from "./frames.ts";
 import { FrontDoor, type FrontDoorEvent, type FrontDoorOptions, isTlsClientHello } from "./front-door.ts";
 

@@ -198,7 +198,6 @@ export function formatOf(formats: readonly Format[], column: number): Format {
 
 export const flushMessage: Buffer = encodeMessage("H", []);
 export const syncMessage: Buffer = encodeMessage("S", []);
-export const readyInFailedTransaction: Buffer = encodeMessage("Z", [Buffer.from("E")]);
 
 /** Parse without parameter types. `name` is one that came from a caller's message, or ASCII. */
 export function encodeParse(name: string, text: Buffer): Buffer {

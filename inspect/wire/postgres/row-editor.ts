@@ -16,7 +16,9 @@ export class RowEditor {
   readonly #release: (bytes: Buffer) => void;
   #slab: Buffer = EMPTY;
   #used = 0;
-  /** Replacements of the row at hand: three entries each (start and end in the source, index into `#values`). */
+  /** Up to where the slab has been released. */
+  #flushed = 0;
+  /** Replacements of the row at hand: start and end in the source, two entries for each of `#values`. */
   readonly #cuts: number[] = [];
   readonly #values: (Buffer | null)[] = [];
 
@@ -26,12 +28,14 @@ export class RowEditor {
 
   /** A result has ended: a large slab is not kept for a session that may now be idle for hours. */
   settle(): void {
+    this.flush();
     if (this.#slab.length <= SLAB_BYTES_MIN) return;
     this.#slab = EMPTY;
     this.#used = 0;
+    this.#flushed = 0;
   }
 
-  /** Edits the DataRow in `source[start, end)`. Throws `target_protocol` when it does not have the columns of `edits`. */
+  /** Edits the DataRow in `source[start, end)`; `flush` releases it. Throws `target_protocol` when it does not have the columns of `edits`. */
   row(source: Buffer, start: number, end: number, edits: readonly (CellEdit | null)[]): void {
     const rowBytes = this.#collect(source, start, end, edits);
     const target = this.#room(rowBytes);
@@ -41,17 +45,22 @@ export class RowEditor {
     for (let cut = 0; cut < this.#values.length; cut++) {
       const cellStart = this.#cuts[cut * 2]!;
       const value = this.#values[cut]!;
-      at += source.copy(target, at, copied, cellStart - 4);
-      at = target.writeUInt32BE(value === null ? NULL_LENGTH : value.length, at);
-      if (value !== null) at += value.copy(target, at);
+      at = copyBytes(source, copied, cellStart - 4, target, at);
+      at = writeLength(target, at, value === null ? NULL_LENGTH : value.length);
+      if (value !== null) at = copyBytes(value, 0, value.length, target, at);
       copied = this.#cuts[cut * 2 + 1]!;
     }
-    at += source.copy(target, at, copied, end);
-    target.writeUInt32BE(rowBytes - 1, rowStart + 1);
+    at = copyBytes(source, copied, end, target, at);
+    writeLength(target, rowStart + 1, rowBytes - 1);
     this.#used = at;
-    this.#cuts.length = 0;
-    this.#values.length = 0;
-    this.#release(target.subarray(rowStart, at));
+  }
+
+  /** Releases the rows edited since the last time, as one view. */
+  flush(): void {
+    if (this.#used === this.#flushed) return;
+    const rows = this.#slab.subarray(this.#flushed, this.#used);
+    this.#flushed = this.#used;
+    this.#release(rows);
   }
 
   /** Finds what changes; returns the size of the row as it will be. */
@@ -59,12 +68,13 @@ export class RowEditor {
     this.#cuts.length = 0;
     this.#values.length = 0;
     let at = start + HEADER_BYTES;
-    if (end - at < 2 || source.readUInt16BE(at) !== edits.length) throw misfit();
+    if (end - at < 2 || ((source[at]! << 8) | source[at + 1]!) !== edits.length) throw misfit();
     at += 2;
     let rowBytes = end - start;
-    for (const edit of edits) {
+    for (let column = 0; column < edits.length; column++) {
+      const edit = edits[column] ?? null;
       if (end - at < 4) throw misfit();
-      const length = source.readInt32BE(at);
+      const length = (source[at]! << 24) | (source[at + 1]! << 16) | (source[at + 2]! << 8) | source[at + 3]!;
       at += 4;
       if (length < 0) {
         if (length !== -1) throw misfit();
@@ -86,12 +96,32 @@ export class RowEditor {
   /** A buffer with room for the row behind `#used`. Memory that was handed out is never written again. */
   #room(rowBytes: number): Buffer {
     if (this.#slab.length - this.#used < rowBytes) {
+      this.flush();
       const next = Math.min(Math.max(this.#slab.length * 2, SLAB_BYTES_MIN), SLAB_BYTES_MAX);
       this.#slab = Buffer.allocUnsafeSlow(Math.max(next, rowBytes));
       this.#used = 0;
+      this.#flushed = 0;
     }
     return this.#slab;
   }
+}
+
+/** Below this a loop is faster than a call into the runtime. */
+const LOOP_BYTES_MAX = 48;
+
+function copyBytes(source: Buffer, start: number, end: number, target: Buffer, at: number): number {
+  if (end - start > LOOP_BYTES_MAX) return at + source.copy(target, at, start, end);
+  let to = at;
+  for (let from = start; from < end; from++) target[to++] = source[from]!;
+  return to;
+}
+
+function writeLength(target: Buffer, at: number, length: number): number {
+  target[at] = length >>> 24;
+  target[at + 1] = length >>> 16;
+  target[at + 2] = length >>> 8;
+  target[at + 3] = length;
+  return at + 4;
 }
 
 function misfit(): GatewayError {

@@ -71,6 +71,11 @@ export class RowWalker {
 
   /** Throws `target_protocol` on what a PostgreSQL server does not send, and what `events` throws. */
   push(chunk: Buffer): void {
+    this.#walk(chunk);
+    this.#editor.flush();
+  }
+
+  #walk(chunk: Buffer): void {
     let at = this.#continue(chunk);
     while (at < chunk.length) {
       if (chunk.length - at < HEADER_BYTES) {
@@ -178,6 +183,7 @@ export class RowWalker {
     if (this.#mode.kind !== "release" || this.#mode.edits === null || this.#rowsLeft <= 0) return false;
     if (frameBytes <= this.#editedBytesMax) return true;
     this.#mode = SWALLOW;
+    this.#editor.flush();
     this.#events.rowTooLarge();
     return false;
   }
@@ -187,6 +193,7 @@ export class RowWalker {
     if (this.#mode?.kind !== "release") return false;
     if (this.#rowsLeft <= 0) {
       this.#mode = SWALLOW;
+      this.#editor.flush();
       this.#events.rowsExceeded();
       return false;
     }

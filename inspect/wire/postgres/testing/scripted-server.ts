@@ -20,7 +20,7 @@ interface ServerPortal {
 }
 
 /** Gives way between rows; `input`: it waits for a message. */
-type Work = Generator<"input" | undefined, void, void>;
+type Work = Generator<"input" | undefined, undefined | void, void>;
 
 class ServerError extends Error {
   readonly sqlState: string;
@@ -135,6 +135,7 @@ export class ScriptedServer {
       case "H":
         return this.#flush();
       default:
+        return undefined;
     }
   }
 
