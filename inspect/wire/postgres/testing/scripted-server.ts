@@ -143,6 +143,7 @@ export class ScriptedServer {
     this.#prepared.delete("");
     const statements = splitText(text);
     for (const statement of statements) checkSyntax(statement);
+    if (statements.length > 0) this.#portals.delete("");
     if (statements.length === 0) this.#emit("I");
     for (const statement of statements) {
       this.#checkTransaction(statement);
@@ -213,7 +214,7 @@ export class ScriptedServer {
       this.#buffered.push(next.value);
       count += 1;
       if (count % 3 === 0) this.#flush();
-      if (rowsMax > 0 && count >= rowsMax) {
+      if (rowsMax > 0 && count >= rowsMax && !portal.text.startsWith("copyout")) {
         this.#portals.set(name, { ...portal, rows });
         return this.#emit("s");
       }
