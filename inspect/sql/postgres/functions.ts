@@ -6,7 +6,7 @@
 import type { CatalogIndex } from "../catalog-index.ts";
 import type { AnalysisSettings } from "../model.ts";
 import { isEscape } from "./function-lists.ts";
-import { namesOf, type Part, partOf, partsOf, typed, walk } from "./tree.ts";
+import { namesOf, type Part, partsOf, typed, walk } from "./tree.ts";
 
 /** What a called name may be. `safe`: declared so by the resource. `opaque`: anything. */
 export type FunctionNature =
@@ -25,19 +25,15 @@ export function functionNature(names: readonly string[], index: CatalogIndex, se
   const name = names.at(-1) ?? "";
   const schema = names.length > 1 ? names.at(-2) : undefined;
   if (isEscape(name)) return { kind: "escape", name };
-  const builtin = index.isBuiltin(name);
-  if (schema === "pg_catalog" || schema === "information_schema") {
-    // Only a superuser can add functions there, and information_schema's own are not listed one by one.
-    return builtin || schema === "information_schema"
-      ? { kind: "builtin", name }
-      : { kind: "opaque", label: label(schema, name) };
-  }
+  const system = schema === "pg_catalog" || schema === "information_schema";
   const candidates = index.functionsNamed(name).filter((candidate) => schema === undefined || candidate.schema === schema);
   const unsafe = candidates.find((candidate) => !settings.safeFunctions.includes(`${candidate.schema}.${candidate.name}`));
   if (unsafe !== undefined) return { kind: "opaque", label: label(unsafe.schema, unsafe.name) };
   if (candidates.length > 0) return { kind: "safe", name };
+  // information_schema's own functions are not listed one by one; what a superuser adds there is, like any user's function.
+  if ((schema === undefined || system) && (index.isBuiltin(name) || schema === "information_schema"))
+    return { kind: "builtin", name };
   if (schema !== undefined && settings.safeFunctions.includes(`${schema}.${name}`)) return { kind: "safe", name };
-  if (schema === undefined && builtin) return { kind: "builtin", name };
   return { kind: "opaque", label: label(schema, name) };
 }
 
@@ -153,10 +149,4 @@ function label(schema: string | undefined, name: string): string {
 /** The name a call is made by; empty for a part that is no call. */
 export function calledName(part: Part | undefined): readonly string[] {
   return part?.kind === "FuncCall" ? namesOf(part.body["funcname"]) : [];
-}
-
-/** The call inside CALL. */
-export function callOf(statement: Part): Part | undefined {
-  const call = typed(statement, "CallStmt").funccall;
-  return call === undefined ? undefined : (partOf({ FuncCall: call }) ?? undefined);
 }

@@ -2,7 +2,7 @@
  * Base columns that a statement uses outside its output: conditions, sorting, grouping. Must never call a use `equality` unless
  * the whole value of one unmodified column is compared with a constant or a parameter: anything looser can be asked bit by bit.
  */
-import { derived, type Lineage, type Origins, type Rows, type Scope, union, type Value } from "./lineage.ts";
+import { columnsNamed, derived, type Lineage, type Origins, type Rows, type Scope, union, type Value } from "./lineage.ts";
 import { findSource, resolveReference, unqualified } from "./references.ts";
 import { fieldsOf, namesOf, type Part, partOf, partsOf, typed } from "./tree.ts";
 
@@ -39,7 +39,7 @@ function keyOrigins(key: Part, scope: Scope, outputs: Rows, lineage: Lineage): O
     return column === undefined ? outputs.all : column.origins;
   }
   const names = key.kind === "ColumnRef" ? namesOf(key.body["fields"]) : [];
-  const labelled = names.length === 1 ? (outputs.columns ?? []).filter((column) => column.name === names[0]) : [];
+  const labelled = names.length === 1 ? columnsNamed(outputs.columns, names[0]!) : [];
   if (labelled.length === 0) return lineage.evaluate(key, scope).origins;
   // Both are tried by the server, in an order that differs between ORDER BY and GROUP BY: take both.
   lineage.seen(key);
@@ -49,7 +49,7 @@ function keyOrigins(key: Part, scope: Scope, outputs: Rows, lineage: Lineage): O
 
 function hasColumn(name: string, scope: Scope): boolean {
   return (
-    scope.sources.some((source) => source.columns === null || source.columns.some((column) => column.name === name)) ||
+    scope.sources.some((source) => source.columns === null || columnsNamed(source.columns, name).length > 0) ||
     findSource([name], scope) !== undefined
   );
 }

@@ -84,18 +84,24 @@ export interface RelationRows extends Rows {
   readonly schemas: readonly string[];
 }
 
+/** All of them together. Sets are shared, never changed, so that the common case of nothing new costs no copy. */
 export function union(sets: Iterable<Origins>): Origins {
-  let first: Origins | undefined;
-  let merged: Set<string> | undefined;
+  let result: Origins = CLEAN;
+  let copy: Set<string> | undefined;
   for (const set of sets) {
-    if (set.size === 0) continue;
-    if (first === undefined) first = set;
-    else if (set !== first) {
-      merged ??= new Set(first);
-      for (const origin of set) merged.add(origin);
+    if (set === result || set.size === 0) continue;
+    if (result.size === 0) {
+      result = set;
+      continue;
+    }
+    for (const origin of set) {
+      if (result.has(origin)) continue;
+      copy ??= new Set(result);
+      copy.add(origin);
+      result = copy;
     }
   }
-  return merged ?? first ?? CLEAN;
+  return result;
 }
 
 export function derived(origins: Origins): Value {
@@ -113,6 +119,27 @@ export function rowsOf(columns: readonly Column[] | null, all?: Origins): Rows {
 export function unknownRows(all: Origins): Rows {
   return { columns: null, all };
 }
+
+const byName = new WeakMap<readonly Column[], ReadonlyMap<string, readonly Column[]>>();
+
+/** Columns of the name. The list is indexed once: a hostile text asks thousands of wide tables for thousands of names. */
+export function columnsNamed(columns: readonly Column[] | null, name: string): readonly Column[] {
+  if (columns === null) return NO_COLUMNS;
+  let index = byName.get(columns);
+  if (index === undefined) {
+    const groups = new Map<string, Column[]>();
+    for (const column of columns) {
+      const known = groups.get(column.name);
+      if (known === undefined) groups.set(column.name, [column]);
+      else known.push(column);
+    }
+    index = groups;
+    byName.set(columns, index);
+  }
+  return index.get(name) ?? NO_COLUMNS;
+}
+
+const NO_COLUMNS: readonly Column[] = [];
 
 /** Renames the first columns, as `AS t(a, b)` does. */
 export function renamed(rows: Rows, names: readonly string[]): Rows {

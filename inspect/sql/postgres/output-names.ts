@@ -8,10 +8,12 @@ import { fieldsOf, namesOf, type Part, partOf, partsOf, stringField } from "./tr
 export function outputName(target: Part): string {
   const given = stringField(target.body, "name");
   if (given !== "") return given;
-  return nameOf(partOf(target.body["val"])) ?? "?column?";
+  const value = partOf(target.body["val"]);
+  return strongName(value) ?? weakName(value) ?? "?column?";
 }
 
-function nameOf(part: Part | undefined): string | undefined {
+/** The name of what an expression is made of, which a cast or CASE around it takes over. */
+function strongName(part: Part | undefined): string | undefined {
   if (part === undefined) return undefined;
   const { body, kind } = part;
   switch (kind) {
@@ -19,15 +21,14 @@ function nameOf(part: Part | undefined): string | undefined {
     case "FuncCall":
       return namesOf(body[kind === "ColumnRef" ? "fields" : "funcname"]).at(-1);
     case "A_Indirection":
-      return namesOf(body["indirection"]).at(-1) ?? nameOf(partOf(body["arg"]));
+      return namesOf(body["indirection"]).at(-1) ?? strongName(partOf(body["arg"]));
     case "TypeCast":
-      return nameOf(partOf(body["arg"])) ?? typeName(body["typeName"]);
     case "CollateClause":
-      return nameOf(partOf(body["arg"]));
+      return strongName(partOf(body["arg"]));
+    case "CaseExpr":
+      return strongName(partOf(body["defresult"]));
     case "A_Expr":
       return body["kind"] === "AEXPR_NULLIF" ? "nullif" : undefined;
-    case "CaseExpr":
-      return nameOf(partOf(body["defresult"])) ?? "case";
     case "SubLink":
       return sublinkName(part);
     case "SQLValueFunction":
@@ -35,6 +36,13 @@ function nameOf(part: Part | undefined): string | undefined {
     default:
       return fixedNames.get(kind) ?? xmlName(part);
   }
+}
+
+/** The names of a cast and of CASE themselves, when there is no better one inside. */
+function weakName(part: Part | undefined): string | undefined {
+  if (part?.kind === "CaseExpr") return "case";
+  if (part?.kind === "TypeCast") return typeName(part.body["typeName"]);
+  return part?.kind === "CollateClause" || part?.kind === "A_Indirection" ? weakName(partOf(part.body["arg"])) : undefined;
 }
 
 const fixedNames: ReadonlyMap<string, string> = new Map([

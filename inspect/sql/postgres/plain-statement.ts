@@ -9,7 +9,7 @@ import { carriedWhole, exportsByText, hasWhere, isLarge, limitOf } from "./bulk.
 import { effectsOf, gravest } from "./classify.ts";
 import { definitionFlows, escapeOf } from "./flows.ts";
 import { functionFacts } from "./functions.ts";
-import { emptyNames, type Rows } from "./lineage.ts";
+import { emptyNames, type Rows, UNKNOWN, unknownRows } from "./lineage.ts";
 import { definitionQuery, qualifiedName } from "./relation-rows.ts";
 import { hiddenCode, namedRelations, type ReachedRelations, reachedColumns, reachedRelations } from "./relations.ts";
 import { settingsOf } from "./settings.ts";
@@ -31,7 +31,8 @@ export function plainModel(statement: Part, around: Surroundings): StatementMode
   const rows = query === undefined ? undefined : trace.query(query, emptyNames);
   const effects = effectsOf(statement);
   const leftOver = leftOverOrigins(statement, trace, reached);
-  const isQuery = query !== undefined && query === statement;
+  // In definitions they end up in what is defined; elsewhere they decide about rows.
+  const isQuery = (query !== undefined && query === statement) || statement.kind === "CopyStmt";
   if (isQuery) for (const column of leftOver) trace.influence(new Set([column]), "other");
   const flows = new Set([...trace.flows, ...flowsOf(statement, isQuery ? new Set() : leftOver, reached, rows)]);
   const facts = codeFacts(statement, around, reached);
@@ -221,7 +222,7 @@ function columnsOf(statement: Part, rows: Rows | undefined, trace: Trace): Colum
           : [stringField(statement.body, "name")],
       );
     case "CallStmt":
-      return { columns: [{ name: "*", origins: ["*"], exact: false }], columnsKnown: false };
+      return outputs(callRows(statement, trace));
     default:
       return NO_COLUMNS;
   }
@@ -233,12 +234,22 @@ function known(names: readonly string[]): ColumnFields {
 
 function outputs(rows: Rows | undefined): ColumnFields {
   if (rows === undefined) return NO_COLUMNS;
-  if (rows.columns === null)
+  const listed = (rows.columns ?? []).reduce((sum, column) => sum + column.origins.size, 0);
+  if (rows.columns === null || listed > LISTED_ORIGINS_MAX)
     return { columns: [{ name: "*", origins: [...rows.all].sort(), exact: false }], columnsKnown: false };
   const columns = rows.columns.map((column): OutputColumn => {
     return { name: column.name, origins: [...column.origins].sort(), exact: column.exact };
   });
   return { columns, columnsKnown: true };
+}
+
+/** Origins listed for one statement: more (a thousand whole rows of a wide table) are told once for all columns together. */
+const LISTED_ORIGINS_MAX = 50_000;
+
+/** A procedure's output parameters: anything, unless it is declared safe. */
+function callRows(statement: Part, trace: Trace): Rows {
+  const call = typed(statement, "CallStmt").funccall;
+  return unknownRows(call === undefined ? UNKNOWN : trace.evaluate(bare("FuncCall", call), emptyNames).origins);
 }
 
 /** `COPY t (a, b) TO STDOUT`. */

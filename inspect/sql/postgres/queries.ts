@@ -58,7 +58,7 @@ export function targetRows(targets: readonly Part[], items: readonly FromItem[],
     const value = partOf(target.body["val"]);
     const expanded = value === undefined ? rowsOf([]) : starRows(value, items, scope, lineage);
     if (expanded === undefined) {
-      columns.push({ name: outputName(target), ...lineage.evaluate(value, scope) });
+      columns.push({ ...lineage.evaluate(value, scope), name: outputName(target) });
     } else if (expanded.columns === null) {
       known = false;
       others.push(expanded.all);
@@ -131,7 +131,7 @@ export function withClause(clause: unknown, outer: Scope, lineage: Lineage): Sco
   for (const part of partsOf(body["ctes"])) {
     // Without RECURSIVE a WITH query sees only those before it.
     const seen: Scope = recursive ? inner : { sources: [], ctes: new Map(ctes), outer };
-    ctes.set(stringField(part.body, "ctename"), new WithQuery(part, seen, lineage));
+    ctes.set(stringField(part.body, "ctename"), new WithQuery(part, seen, recursive, lineage));
   }
   // Those that nobody refers to run too when they change data, and their conditions are used all the same.
   for (const entry of ctes.values()) entry.rows();
@@ -144,14 +144,16 @@ const RECURSION_ROUNDS_MAX = 32;
 class WithQuery implements CteEntry {
   readonly #part: Part;
   readonly #scope: Scope;
+  readonly #recursive: boolean;
   readonly #lineage: Lineage;
   #rows: Rows | undefined;
   #approximation: Rows | undefined;
   #running = false;
 
-  constructor(part: Part, scope: Scope, lineage: Lineage) {
+  constructor(part: Part, scope: Scope, recursive: boolean, lineage: Lineage) {
     this.#part = part;
     this.#scope = scope;
+    this.#recursive = recursive;
     this.#lineage = lineage;
   }
 
@@ -169,7 +171,7 @@ class WithQuery implements CteEntry {
     const query = partOf(this.#part.body["ctequery"]);
     if (query === undefined) return unknownRows(UNKNOWN);
     const start = fieldsOf(query, "SelectStmt")?.larg;
-    if (start !== undefined && query.body["withClause"] === undefined) {
+    if (this.#recursive && start !== undefined && query.body["withClause"] === undefined) {
       this.#approximation = this.#named(this.#lineage.query(bare("SelectStmt", start), this.#scope));
     }
     for (let round = 0; round < RECURSION_ROUNDS_MAX; round++) {

@@ -7,6 +7,7 @@ import { functionNature } from "./functions.ts";
 import {
   CLEAN,
   type Column,
+  columnsNamed,
   derived,
   type Lineage,
   type Origins,
@@ -56,7 +57,7 @@ export function unqualified(name: string, scope: Scope): Value {
       if (source.qualifiedOnly) continue;
       related ||= source.relation;
       if (source.columns === null) open.push(source.all);
-      for (const column of source.columns ?? []) if (column.name === name) hits.push(column);
+      hits.push(...columnsNamed(source.columns, name));
     }
     if (hits.length > 0) {
       // With several it is the merged column of a USING join, or an error.
@@ -75,7 +76,7 @@ export function unqualified(name: string, scope: Scope): Value {
 }
 
 function columnOf(source: Source, name: string, lineage: Lineage): Value {
-  const hits = (source.columns ?? []).filter((column) => column.name === name);
+  const hits = columnsNamed(source.columns, name);
   if (hits.length === 1) return hits[0]!;
   if (hits.length > 1) return derived(union(hits.map((hit) => hit.origins)));
   if (source.relation && systemColumns.has(name)) return derived(CLEAN);

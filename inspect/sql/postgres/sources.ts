@@ -9,6 +9,7 @@ import { useCondition } from "./influences.ts";
 import {
   CLEAN,
   type Column,
+  columnsNamed,
   type FromItem,
   type Lineage,
   type Origins,
@@ -196,7 +197,7 @@ function commonNames(left: Rows, right: Rows): readonly string[] | null {
 
 function mergedColumn(name: string, left: Rows, right: Rows): Column {
   const sides = [left, right].map((side) => {
-    const found = side.columns?.find((column) => column.name === name);
+    const found = columnsNamed(side.columns, name)[0];
     return found ?? { name, origins: side.columns === null ? side.all : UNKNOWN, exact: false };
   });
   const origins = union(sides.map((side) => side.origins));
@@ -206,7 +207,8 @@ function mergedColumn(name: string, left: Rows, right: Rows): Column {
 function joinStar(left: Rows, right: Rows, shared: readonly string[] | null, mergedColumns: readonly Column[]): Rows {
   const all = union([left.all, right.all]);
   if (left.columns === null || right.columns === null || shared === null) return unknownRows(all);
-  const rest = [...left.columns, ...right.columns].filter((column) => !shared.includes(column.name));
+  const merged = new Set(shared);
+  const rest = [...left.columns, ...right.columns].filter((column) => !merged.has(column.name));
   return rowsOf([...mergedColumns, ...rest], all);
 }
 

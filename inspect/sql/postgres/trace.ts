@@ -3,6 +3,7 @@
  * lose a column reference: those that no rule of the grammar led to are handed back, to be judged by name alone.
  */
 import type { CatalogRelation } from "@sluice/core/catalog.ts";
+import { GatewayError } from "@sluice/core/errors.ts";
 import type { CatalogIndex } from "../catalog-index.ts";
 import type { AnalysisSettings, SessionScope } from "../model.ts";
 import { changeRows } from "./changes.ts";
@@ -23,6 +24,12 @@ import { relationRows, VIEW_DEPTH_MAX } from "./relation-rows.ts";
 import { namedRows } from "./sources.ts";
 import { type Fields, type Part, walk } from "./tree.ts";
 
+/**
+ * Expressions evaluated for one statement, those behind views counted. A text has at most as many as bytes; recursive queries
+ * within recursive queries multiply. Ordinary statements need hundreds; the bound is reached in less than a second.
+ */
+const WORK_MAX = 500_000;
+
 export class Trace implements Lineage {
   readonly index: CatalogIndex;
   readonly settings: AnalysisSettings;
@@ -35,6 +42,7 @@ export class Trace implements Lineage {
   readonly #collectors: Set<string>[] = [];
   /** Shared with the passes over view definitions: each relation is followed once, null while that is under way. */
   readonly #relations: Map<number, Rows | null>;
+  readonly #work: { left: number };
 
   constructor(index: CatalogIndex, settings: AnalysisSettings, session: SessionScope, around?: Trace) {
     this.index = index;
@@ -42,9 +50,15 @@ export class Trace implements Lineage {
     this.session = session;
     this.viewDepth = around === undefined ? 0 : around.viewDepth + 1;
     this.#relations = around === undefined ? new Map() : around.#relations;
+    this.#work = around === undefined ? { left: WORK_MAX } : around.#work;
   }
 
   evaluate(node: Part | undefined, scope: Scope): Value {
+    if (--this.#work.left < 0) {
+      throw new GatewayError("statement_too_long", "The statement is too complex to be analysed.", {
+        hint: "Split it, or nest its queries less deeply.",
+      });
+    }
     return evaluateExpression(node, scope, this);
   }
 
