@@ -209,6 +209,8 @@ export class PostgresSession {
   #end(code: string, lastWords: Buffer | null): void {
     if (this.#endCode !== undefined) return;
     this.#endCode = code;
+    // A target notices that nobody waits only when it answers: what runs for a caller that has vanished would run on.
+    if (code !== "closed" && !this.#relay.idle) this.cancel();
     this.#parts.judge.transactionEnded();
     if (lastWords !== null && !this.#parts.caller.destroyed) this.#sayLast(lastWords);
     if (this.#unreleasedBytes === 0) this.#closeBoth();
