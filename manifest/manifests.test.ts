@@ -146,6 +146,10 @@ spec: { issuer: "https://login.example.com/", audiences: [sluice] }
       }),
       { numRuns: 20 },
     );
+    const [first = "", second = ""] = orders.split("\n").filter((line) => /name: (read|row-cap),/.test(line));
+    const exchanged = orders.replace(first, "@").replace(second, first).replace("@", second);
+    expect(exchanged).not.toBe(orders);
+    expect(parseManifests([{ path: "a", text: exchanged }]).snapshot.version).toBe(version);
     expect(parseManifests([{ path: "a", text: orders.replace("rows: 1000", "rows: 1001") }]).snapshot.version).not.toBe(version);
   });
 
@@ -171,13 +175,29 @@ spec: { issuer: "https://login.example.com/", audiences: [sluice] }
   });
 
   it("expands an alias to what its anchor meant at that place", () => {
-    const spec = (columnNames: string): string =>
-      `apiVersion: sluice/v1\nkind: Classifier\nmetadata: { name: one }\nspec:\n  entity: X\n  values: { pattern: p, context: &list [&ref first] }\n  columns: [s.t.c]\n  columnNames: ${columnNames}\n`;
-    const read = (columnNames: string): readonly string[] =>
-      parseManifests([{ path: "f", text: spec(columnNames) }]).snapshot.classifiers[0]?.columnNames ?? [];
-    expect(read("*list")).toEqual(["first"]);
-    expect(read("[&ref second, *ref]")).toEqual([]); // the same entry twice: a fault
-    expect(read("[*ref, &ref second]")).toEqual(["first", "second"]);
+    const text = `
+apiVersion: sluice/v1
+kind: Policy
+metadata: { name: p }
+spec:
+  principals:
+    groups: &list [&ref first]
+    subjects: [*ref]
+    kinds: [&ref second]
+    owners: *list
+    issuers: [*ref]
+  resources: {}
+  rules: [{ name: a, effect: allow }]
+`;
+    const { faults, snapshot } = parseManifests([{ path: "f", text }]);
+    expect(faults).toEqual([]);
+    expect(snapshot.policies[0]?.principals).toEqual({
+      groups: ["first"],
+      subjects: ["first"],
+      kinds: ["second"],
+      owners: ["first"],
+      issuers: ["second"],
+    });
   });
 
   it("keeps names that are special in JavaScript as plain names", () => {

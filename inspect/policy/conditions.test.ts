@@ -74,13 +74,13 @@ describe("conditions", () => {
   });
 
   it("matches without backtracking, also inside macros", () => {
-    const evil = `${"a".repeat(5_000)}!`;
+    const evil = `${"a".repeat(30)}!`;
     const began = performance.now();
     expect(run("statement.text.matches('^(a+)+$')", { text: evil })).toBe(false);
     expect(run("statement.undecided.exists(u, u.matches('^(a|a)+$'))", { statement: statement({ undecided: [evil] }) })).toBe(
       false,
     );
-    expect(performance.now() - began).toBeLessThan(2_000); // a backtracking engine needs longer than the universe has
+    expect(performance.now() - began).toBeLessThan(500); // a backtracking engine tries 2^30 ways: seconds
     expect(run("statement.text.matches('sel.ct')")).toBe(true);
   });
 

@@ -295,6 +295,19 @@ describe("composition", () => {
     });
   });
 
+  it("names the approval of the gravest effect", () => {
+    const model = statement({
+      class: "ddl",
+      effects: [
+        { name: "insert", class: "write" },
+        { name: "create_table", class: "ddl" },
+      ],
+    });
+    const writes: RuleSpec = { name: "a", effect: "approve", reviewers, timeoutMs: 1, when: "statement.class == 'write'" };
+    const ddl: RuleSpec = { name: "b", effect: "approve", reviewers, timeoutMs: 1, when: "statement.class == 'ddl'" };
+    expect(decideWith([writes, ddl], model)).toMatchObject({ effect: "approve", rule: "p0/b", rules: ["p0/a", "p0/b"] });
+  });
+
   it("keeps policies of other principals and resources out", () => {
     const deny: readonly RuleSpec[] = [{ name: "d", effect: "deny" }];
     const selectors: readonly Partial<PolicySpec>[] = [

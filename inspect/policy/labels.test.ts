@@ -41,6 +41,8 @@ describe("labelColumns", () => {
     ],
     [["ss"], []],
     [["s*s*s*n"], []],
+    [["b*dge*e"], []],
+    [["b*a*dge"], ["hr.people.badge"]],
   ])("column names %j are labelled where data is stored", (columnNames, expected) => {
     expect([...labelColumns([classifier("X", { columnNames })], catalog).labelled.keys()].sort()).toEqual(expected);
   });
