@@ -35,18 +35,7 @@ export class UsageError extends Error {
   }
 }
 
-/** A program that we ran in the user's name ended with this status; it has said why itself. */
-export class ProgramEnded extends Error {
-  readonly status: number;
-
-  constructor(status: number) {
-    super(`program ended with status ${status}`);
-    this.name = "ProgramEnded";
-    this.status = status;
-  }
-}
-
-/** The command did its work and the answer is no (a recording that does not verify): exit status 1, reason already printed. */
+/** The answer is no, or a program that we ran failed, and the reason is already printed: exit status 1. */
 export class NegativeAnswer extends Error {
   constructor() {
     super("negative answer");

@@ -28,6 +28,15 @@ export function createProcessContext(): CommandContext {
   };
 }
 
+/** What is left open after a command has ended may linger this long: a socket that closes slowly must not hold the shell. */
+const LINGER_MS = 500;
+
+/** Ends the process with a status, soon after nothing is left to do. Output is written synchronously on Linux, so none is lost. */
+export function endProcess(status: number): void {
+  process.exitCode = status;
+  setTimeout(() => process.exit(status), LINGER_MS).unref();
+}
+
 function readUserName(): string {
   try {
     return os.userInfo().username;

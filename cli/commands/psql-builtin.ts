@@ -4,7 +4,7 @@
  */
 import pg from "pg";
 import type { CommandContext, Prompt } from "../context.ts";
-import { ProgramEnded } from "../context.ts";
+import { NegativeAnswer } from "../context.ts";
 import { formatTable, visible } from "../output/table.ts";
 
 export interface BuiltinTarget {
@@ -30,7 +30,7 @@ const CONNECT_TIMEOUT_MS = 20_000;
 /** Rows shown of one result; a prompt is no export. */
 const ROWS_SHOWN = 1_000;
 
-/** Runs the given statements, or a prompt when there are none. Throws ProgramEnded(1) after an error in given statements. */
+/** Runs the given statements, or a prompt when there are none. Throws NegativeAnswer after an error in given statements. */
 export async function runBuiltinClient(
   target: BuiltinTarget,
   commands: readonly string[],
@@ -57,7 +57,7 @@ export async function runBuiltinClient(
     await client.connect();
   } catch (error) {
     context.err(`${describeError(error)}\n`);
-    throw new ProgramEnded(2);
+    throw new NegativeAnswer();
   }
   try {
     if (commands.length > 0) await runCommands(client, commands, context);
@@ -70,7 +70,7 @@ export async function runBuiltinClient(
 async function runCommands(client: pg.Client, commands: readonly string[], context: CommandContext): Promise<void> {
   let failed = false;
   for (const sql of commands) failed = !(await runStatement(client, sql, context)) || failed;
-  if (failed) throw new ProgramEnded(1);
+  if (failed) throw new NegativeAnswer();
 }
 
 async function runPrompt(
@@ -99,7 +99,7 @@ async function runPrompt(
       text = "";
     }
     context.err("The connection was closed by the gateway.\n");
-    throw new ProgramEnded(2);
+    throw new NegativeAnswer();
   } finally {
     prompt.close();
   }

@@ -4,7 +4,7 @@
  */
 import type { Command } from "commander";
 import { GatewayError } from "@sluice/core/errors.ts";
-import { type CommandContext, ProgramEnded, UsageError } from "../context.ts";
+import { type CommandContext, NegativeAnswer, UsageError } from "../context.ts";
 import { findInstallation, type InstallationOptions, readAuthority, withInstallationOptions } from "../installation.ts";
 import type { ReadyFile } from "../ready-file.ts";
 import { findProgram } from "./find-program.ts";
@@ -69,7 +69,7 @@ async function psql(resource: string, more: readonly string[], options: PsqlOpti
   });
   const commands = (options.command ?? []).flatMap((sql) => ["-c", sql]);
   const status = await context.runProgram(program, [connection, ...commands, ...more], { PGPASSWORD: token });
-  if (status !== 0) throw new ProgramEnded(status);
+  if (status !== 0) throw new NegativeAnswer(); // psql has said why
 }
 
 /** Host and port of the first PostgreSQL listener. Throws GatewayError when there is none. */

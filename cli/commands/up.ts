@@ -4,7 +4,8 @@
  */
 import path from "node:path";
 import type { Command } from "commander";
-import { type CommandContext, ProgramEnded } from "../context.ts";
+import { GatewayError } from "@sluice/core/errors.ts";
+import type { CommandContext } from "../context.ts";
 import { DEFAULT_READY_FILE } from "../installation.ts";
 import { createLog } from "../log.ts";
 
@@ -14,7 +15,7 @@ interface UpOptions {
   readonly readyFile: string;
 }
 
-/** The contract promises fifteen seconds; one is left for the process to end. Milliseconds. */
+/** Whoever stops us gets an answer within fifteen seconds; the rest is left for the process to end. Milliseconds. */
 export const STOP_TIMEOUT_MS = 14_000;
 
 export function addUpCommand(program: Command, context: CommandContext): void {
@@ -50,11 +51,15 @@ async function up(options: UpOptions, context: CommandContext): Promise<void> {
   await stopWithin(() => installation.stop(), STOP_TIMEOUT_MS);
 }
 
-/** Stops, or throws ProgramEnded(1) when that takes longer than it may. */
+/** Stops, or throws GatewayError when that takes longer than it may. */
 export async function stopWithin(stop: () => Promise<void>, timeoutMs: number): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const timeout = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new ProgramEnded(1)), timeoutMs);
+    timer = setTimeout(
+      () =>
+        reject(new GatewayError("internal", `Stopping took longer than ${timeoutMs / 1000} seconds; what was left was cut off.`)),
+      timeoutMs,
+    );
   });
   try {
     await Promise.race([stop(), timeout]);

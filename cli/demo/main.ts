@@ -2,12 +2,12 @@
 import path from "node:path";
 import { Command, CommanderError } from "commander";
 import { describeFailure } from "../output/failure.ts";
-import { createProcessContext } from "../process-context.ts";
+import { createProcessContext, endProcess } from "../process-context.ts";
 import { runDemo } from "./start.ts";
 
 const DEFAULT_DIRECTORY = ".sluice";
 
-process.exitCode = await main(process.argv.slice(2));
+endProcess(await main(process.argv.slice(2)));
 
 async function main(args: readonly string[]): Promise<number> {
   const context = createProcessContext();

@@ -1,17 +1,16 @@
 /** Turns whatever a command threw into lines for standard error and an exit status. It must never print a stack or a cause. */
 import { GatewayError } from "@sluice/core/errors.ts";
 import { AdminError } from "../admin-client.ts";
-import { NegativeAnswer, ProgramEnded, UsageError } from "../context.ts";
+import { NegativeAnswer, UsageError } from "../context.ts";
 
 export interface Failure {
-  /** 1: refused or failed. 2: wrong usage. Else that of a program run in the user's name. */
-  readonly status: number;
+  /** 1: refused or failed. 2: wrong usage. */
+  readonly status: 1 | 2;
   readonly lines: readonly string[];
 }
 
 export function describeFailure(thrown: unknown): Failure {
   if (thrown instanceof NegativeAnswer) return { status: 1, lines: [] };
-  if (thrown instanceof ProgramEnded) return { status: thrown.status, lines: [] };
   if (thrown instanceof UsageError)
     return { status: 2, lines: [`sluice: ${thrown.message}`, "See `sluice --help` for how to use it."] };
   if (thrown instanceof AdminError) return { status: 1, lines: describeAdminError(thrown) };
