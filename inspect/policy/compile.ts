@@ -34,9 +34,9 @@ export interface CompiledRule<Spec extends RuleSpec = RuleSpec> {
 /** `error`: the condition could not be evaluated; it counts as `no` for an allow rule and as `yes` for every other kind. */
 export type RuleMatch = "yes" | "no" | "error";
 
-/** A fault in a policy or classifier that only compiling shows. `path` leads to it inside the document, for `locate`. */
+/** A fault in a policy that only compiling shows. `path` leads to it inside the document, for `locate`. */
 export interface PolicyFault {
-  readonly kind: "Policy" | "Classifier";
+  readonly kind: "Policy";
   readonly name: string;
   readonly path: readonly (string | number)[];
   readonly message: string;
