@@ -13,7 +13,10 @@ export interface Generated {
 }
 
 /** One line a generated file. */
-const GENERATED: readonly Generated[] = [{ script: "manifest/print-schema.ts", product: "docs/reference/manifest.schema.json" }];
+const GENERATED: readonly Generated[] = [
+  { script: "manifest/print-schema.ts", product: "docs/reference/manifest.schema.json" },
+  { script: "tools/print-statements.ts", product: "docs/reference/statements.md" },
+];
 
 const TIMEOUT_MS = 60_000;
 
