@@ -3,8 +3,8 @@
  * wait (for a judgement, or for what was forwarded before it) is not consumed. Spec: PostgreSQL documentation, "Message Flow".
  */
 import type { GatewayError } from "@sluice/core/errors.ts";
-import type { BoundValue, Judgement, Permission, Refusal, StatementRequest } from "../judgement.ts";
-import { type DescribeAnswer, type ExecuteAnswer, newQuery, type Run } from "./answers.ts";
+import type { BoundValue, Judgement, Refusal, StatementRequest } from "../judgement.ts";
+import { type DescribeAnswer, newQuery } from "./answers.ts";
 import { encodeRefusal } from "./errors.ts";
 import type { Frame } from "./frames.ts";
 import {
@@ -35,15 +35,10 @@ import {
   unknownName,
 } from "./refusals.ts";
 import type { RelayState } from "./relay-state.ts";
+import { newRun, settles, translateQuery, unnamedGone } from "./simple-query.ts";
 
 /** A Bind's bytes below this are copied, so that a portal does not keep a whole socket read alive. */
 const COPIED_BIND_BYTES_MAX = 4096;
-/**
- * Words without which a text cannot give a statement's or cursor's name to something else. What follows such a text waits until
- * it has run, so that names resolve to what the target has. The judge says the same for what it knows by `settleFirst`.
- */
-const NAMING_WORDS = /prepare|deallocate|discard|declare|close/i;
-
 type Taken = "taken" | "blocked";
 
 export class CallerSide {
@@ -171,11 +166,11 @@ export class CallerSide {
     const { statements, scrub } = judgement;
     const only = statements.length === 1 ? statements[0]! : null;
     if (only !== null && only.copy === "none" && (scrub || only.undoWhenExceeded)) {
-      this.#translate(judgement, text!, bytes);
+      translateQuery(state, judgement, text!, bytes);
       return "taken";
     }
     const run = newRun(judgement, null);
-    const { statement, portal } = this.#unnamedGone();
+    const { statement, portal } = unnamedGone(state);
     state.toTarget(frame.bytes);
     state.answers.push({ ...newQuery(null, run), scrub, statement, portal });
     const holds = settles(judgement, text!) || statements.some((plan) => plan.rowsMax !== null || plan.copy === "in");
@@ -183,56 +178,11 @@ export class CallerSide {
     return "taken";
   }
 
-  /**
-   * A simple Query as Parse, Bind, Describe, Execute, Sync: errors of the Parse cannot hold row data and stay readable, and with
-   * the Sync held back a write that breaks its limit can still be undone.
-   */
-  #translate(permission: Permission, text: string, bytes: Buffer): void {
-    const state = this.#state;
-    const { scrub } = permission;
-    const plan = permission.statements[0]!;
-    const statement: PreparedStatement = { name: "", text, scrub, parameterTypes: [], fields: undefined };
-    const portal: Portal = { statement, parameterFormats: [], parameters: [], resultFormats: [], rows: 0 };
-    const common = { done: false, substitute: null } as const;
-    const gone = this.#unnamedGone();
-    for (const message of [encodeParse("", bytes), encodeBind("", ""), encodeDescribe("P", ""), encodeExecute("")])
-      state.toTarget(message);
-    state.answers.push({ ...common, kind: "parse", scrub: false, statement: gone.statement, swallowed: true });
-    state.answers.push({ ...common, kind: "bind", scrub, portal: gone.portal, swallowed: true });
-    state.answers.push({ ...common, kind: "describe", scrub, purpose: "translate", statement });
-    const execute: ExecuteAnswer = {
-      ...common,
-      kind: "execute",
-      scrub,
-      run: newRun(permission, portal),
-      syncFollows: plan.undoWhenExceeded,
-    };
-    state.answers.push(execute);
-    if (execute.syncFollows) {
-      state.flushTarget();
-      state.holdBehind(execute, false);
-      return;
-    }
-    const sync = state.sendSync(false);
-    if (plan.rowsMax !== null || settles(permission, text)) state.holdBehind(sync, false);
-  }
-
   #refuseQuery(refusal: Refusal): void {
     const state = this.#state;
     state.segmentOpen = false;
     state.toTarget(encodeQuery(failingText(refusal)));
     state.answers.push(newQuery(encodeRefusal(refusal), null));
-  }
-
-  /** A simple Query takes the unnamed statement and portal away, as a change like any other. */
-  #unnamedGone(): { statement: NameChange<PreparedStatement> | null; portal: NameChange<Portal> | null } {
-    const { statements, portals, segment } = this.#state;
-    const change = { name: "", value: null, segment };
-    const statement = statements.has("") ? change : null;
-    const portal = portals.has("") ? change : null;
-    if (statement !== null) statements.propose(statement);
-    if (portal !== null) portals.propose(portal);
-    return { statement, portal };
   }
 
   /** Answered like a Query: an error, then ReadyForQuery. */
@@ -401,14 +351,6 @@ export class CallerSide {
     }
     return judgement;
   }
-}
-
-function settles(permission: Permission, text: string): boolean {
-  return permission.settleFirst === true || NAMING_WORDS.test(text);
-}
-
-function newRun(permission: Permission, portal: Portal | null): Run {
-  return { permission, portal, index: 0, rows: 0, broken: null, brokenTold: false, edits: undefined, copyOut: false };
 }
 
 function boundValues(portal: Portal): BoundValue[] {

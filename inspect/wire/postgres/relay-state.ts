@@ -128,6 +128,33 @@ export class RelayState {
     else this.skipping = true;
   }
 
+  /** SQL that gave up or took names which protocol messages use as well. */
+  followNames(tag: string): void {
+    switch (tag) {
+      case "DEALLOCATE":
+        this.nameGone = true;
+        return;
+      case "PREPARE":
+        if (!this.nameGone) return;
+        this.nameGone = false;
+        this.statements.forget("named");
+        return;
+      case "DEALLOCATE ALL":
+        this.nameGone = false;
+        this.statements.forget("named");
+        return;
+      case "DISCARD ALL":
+        this.nameGone = false;
+        this.statements.forget("all");
+        this.portals.forget("all");
+        return;
+      case "DECLARE CURSOR":
+        this.portals.forget("named");
+        return;
+      default:
+    }
+  }
+
   get idle(): boolean {
     return (
       this.answers.length === 0 && this.status === "I" && !this.segmentOpen && !this.skipping && !this.copyIn && !this.cancelling

@@ -23,7 +23,6 @@ import {
   fromTarget,
   readErrorFields,
   readParameterDescription,
-  readParameterStatus,
   readRowDescription,
   readTag,
   readTransactionStatus,
@@ -32,11 +31,10 @@ import type { Portal } from "./names.ts";
 import { asError, limitReached, RESERVED_NAME, rowTooLarge, targetFault } from "./refusals.ts";
 import type { RelayState } from "./relay-state.ts";
 import { type RowMode, RowWalker } from "./row-walker.ts";
-import { emptiedNotification, scrubbed, speaksOfStatementOnly } from "./scrub.ts";
+import { isWithheld, releasedNotice, releasedNotification, releasedStatus } from "./target-texts.ts";
+import { scrubbed } from "./scrub.ts";
 
 const SWALLOW: RowMode = { kind: "swallow" };
-/** Settings under which a text means what was judged. A target that reports another value reads statements differently than we do. */
-const fixedSettings: Readonly<Record<string, string>> = { client_encoding: "UTF8", standard_conforming_strings: "on" };
 
 export class TargetSide {
   readonly #state: RelayState;
@@ -143,11 +141,13 @@ export class TargetSide {
     const state = this.#state;
     switch (frame.type) {
       case fromTarget.notice:
-        return this.#notice(frame);
+        state.toCaller(releasedNotice(state, frame));
+        return;
       case fromTarget.parameterStatus:
-        return this.#parameterStatus(frame);
+        state.toCaller(releasedStatus(frame));
+        return;
       case fromTarget.notification:
-        state.toCaller(state.judge.notificationsClear ? frame.bytes : emptiedNotification(frame.body));
+        state.toCaller(releasedNotification(state, frame));
         return;
       case fromTarget.error:
         return this.#error(frame);
@@ -303,37 +303,9 @@ export class TargetSide {
     run.copyOut = false;
     state.copyIn = false;
     if (permission.scrub) state.touched = true;
-    this.#followNames(tag);
+    state.followNames(tag);
     const rows = releasedRows(run);
     state.judge.finished(permission, index, { ok: run.broken === null, tag: run.broken === null ? tag : "53400", rows });
-  }
-
-  /** SQL that gave up or took names which protocol messages use as well. */
-  #followNames(tag: string): void {
-    const state = this.#state;
-    switch (tag) {
-      case "DEALLOCATE":
-        state.nameGone = true;
-        return;
-      case "PREPARE":
-        if (!state.nameGone) return;
-        state.nameGone = false;
-        state.statements.forget("named");
-        return;
-      case "DEALLOCATE ALL":
-        state.nameGone = false;
-        state.statements.forget("named");
-        return;
-      case "DISCARD ALL":
-        state.nameGone = false;
-        state.statements.forget("all");
-        state.portals.forget("all");
-        return;
-      case "DECLARE CURSOR":
-        state.portals.forget("named");
-        return;
-      default:
-    }
   }
 
   // endings
@@ -403,7 +375,7 @@ export class TargetSide {
     const { head } = state.answers;
     const severity = fields.get("V") ?? fields.get("S");
     if (severity === "FATAL" || severity === "PANIC") {
-      state.toCaller(this.#withheld(head, fields) ? scrubbed("E", fields) : frame.bytes);
+      state.toCaller(isWithheld(state, head, fields) ? scrubbed("E", fields) : frame.bytes);
       state.end(new GatewayError("target_closed", "The database ended the session."));
       return;
     }
@@ -423,7 +395,7 @@ export class TargetSide {
     if (head.substitute !== null) return head.kind === "query" && head.failed ? null : head.substitute;
     if (head.kind === "sync" && head.failsTransaction) return null;
     if (head.kind === "query" && head.failsTransaction) return null;
-    const withheld = this.#withheld(head, fields);
+    const withheld = isWithheld(this.#state, head, fields);
     if ((head.kind === "query" || head.kind === "execute") && head.run !== null) {
       const { run } = head;
       run.copyOut = false;
@@ -443,35 +415,6 @@ export class TargetSide {
     if (index >= permission.statements.length) return;
     const tag = run.broken === null ? sqlState : "53400";
     this.#state.judge.finished(permission, index, { ok: false, tag, rows: releasedRows(run) });
-  }
-
-  #notice(frame: Frame): void {
-    const fields = readErrorFields(frame.body);
-    this.#state.toCaller(this.#withheld(this.#state.answers.head, fields) ? scrubbed("N", fields) : frame.bytes);
-  }
-
-  /** Whether an error's or notice's text may hold protected values. */
-  #withheld(head: ExpectedAnswer | undefined, fields: ReadonlyMap<string, string>): boolean {
-    if (head === undefined) return !this.#state.judge.notificationsClear;
-    if (head.scrub) return true;
-    const runs = head.kind === "query" || head.kind === "execute" || head.kind === "sync";
-    // Deferred checks and triggers speak of earlier statements of the transaction.
-    return runs && this.#state.touched && !speaksOfStatementOnly(fields.get("C") ?? "");
-  }
-
-  #parameterStatus(frame: Frame): void {
-    const [name, value] = readParameterStatus(frame.body);
-    const wanted = Object.hasOwn(fixedSettings, name) ? fixedSettings[name] : undefined;
-    if (wanted !== undefined && wanted !== value) {
-      throw new GatewayError(
-        "denied",
-        `The setting ${name} was changed, so that statements would mean something else than was judged.`,
-        {
-          hint: `The session ends. Leave ${name} at ${wanted}.`,
-        },
-      );
-    }
-    this.#state.toCaller(frame.bytes);
   }
 }
 
