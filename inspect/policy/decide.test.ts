@@ -81,7 +81,7 @@ describe("the documented example", () => {
       {
         effect: "approve",
         rule: "agents/writes-need-a-dba",
-        reason: "This statement needs the approval of one reviewer of dba.",
+        reason: "one reviewer of dba must agree.",
       },
     ],
     ["write returning a masked column", effectOf("write", "update", { columns: [ssn] }), { effect: "approve" }],
@@ -219,7 +219,7 @@ describe("composition", () => {
     [
       "an error matches an approve rule",
       [{ name: "a", effect: "approve", reviewers, timeoutMs: 1, when: broken }],
-      { effect: "approve", rule: "p0/a", reason: "This statement needs the approval of 2 reviewers of dba." },
+      { effect: "approve", rule: "p0/a", reason: "2 reviewers of dba must agree." },
     ],
     [
       "a rule that does not match is not named",

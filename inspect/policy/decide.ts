@@ -205,7 +205,7 @@ function approvalNeeded(rule: ApplicableRules["approve"][number]): Pick<Outcome,
   const people = count === 1 ? "one reviewer" : `${count} reviewers`;
   return {
     rule: rule.id,
-    reason: rule.spec.reason ?? `This statement needs the approval of ${people} of ${groups.join(", ")}.`,
+    reason: rule.spec.reason ?? `${people} of ${groups.join(", ")} must agree.`,
     hint: `Ask ${people} of ${groups.join(", ")} to approve it.`,
   };
 }
