@@ -60,10 +60,16 @@ function staticChecks(): readonly Check[] {
 }
 
 async function runAll(list: readonly Check[]): Promise<boolean> {
+  // The program that runs is told by run-program.ts; no other is begun after it.
+  let stopped = false;
+  process.on("SIGTERM", () => {
+    stopped = true;
+  });
   const summary: string[] = [];
   let passed = 0;
   let failed = 0;
   for (const check of list) {
+    if (stopped) break;
     const startedAt = performance.now();
     say(`== ${check.name}`);
     const result = await runOne(check);
@@ -76,7 +82,7 @@ async function runAll(list: readonly Check[]): Promise<boolean> {
     summary.push(`${verdict}  ${check.name} (${seconds} s${counts})`);
   }
   say(["", ...summary, "", `${passed} passed, ${failed} failed`].join("\n"));
-  return failed === 0;
+  return failed === 0 && !stopped;
 }
 
 async function runOne(check: Check): Promise<CheckResult> {

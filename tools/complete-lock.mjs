@@ -33,8 +33,12 @@ function isThere(path, name) {
 /** From the platform in the package's name; undefined when it names none. */
 function platformOf(name) {
   const words = name.split(/[/-]/);
-  const os = ["android", "darwin", "freebsd", "linux", "openharmony", "win32", "aix", "netbsd", "openbsd", "sunos"].find((one) => words.includes(one));
-  const cpu = ["arm64", "x64", "ia32", "arm", "ppc64", "riscv64", "s390x", "loong64", "mips64el"].find((one) => words.includes(one));
+  const os = ["android", "darwin", "freebsd", "linux", "openharmony", "win32", "aix", "netbsd", "openbsd", "sunos"].find((one) =>
+    words.includes(one),
+  );
+  const cpu = ["arm64", "x64", "ia32", "arm", "ppc64", "riscv64", "s390x", "loong64", "mips64el"].find((one) =>
+    words.includes(one),
+  );
   if (words.includes("wasm32")) return { cpu: ["wasm32"] };
   if (os === undefined || cpu === undefined) return undefined;
   const musl = words.some((word) => word.startsWith("musl"));

@@ -94,7 +94,9 @@ function run(command, args, stdio) {
     const signals = ["SIGINT", "SIGTERM", "SIGHUP"];
     const forward = (signal) => child.kill(signal);
     for (const signal of signals) process.on(signal, forward);
+    const watch = watchParent(() => child.kill("SIGTERM"));
     const finish = (code) => {
+      clearInterval(watch);
       for (const signal of signals) process.off(signal, forward);
       resolve(code);
     };
@@ -104,6 +106,18 @@ function run(command, args, stdio) {
     });
     child.once("exit", (code, signal) => finish(code ?? 128 + (os.constants.signals[signal] ?? 0)));
   });
+}
+
+/**
+ * A signal to npm ends npm and its shell but does not reach us, and what we run would be left behind for ever. So when npm has
+ * started us and our parent is gone, that is the signal. Started by hand we may well outlive the shell.
+ */
+function watchParent(gone) {
+  if (process.env.npm_lifecycle_event !== task) return undefined;
+  const parent = process.ppid;
+  return setInterval(() => {
+    if (process.ppid !== parent) gone();
+  }, 500).unref();
 }
 
 function fail(sentence, code = 1) {
