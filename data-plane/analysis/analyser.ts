@@ -69,7 +69,7 @@ export class Analyser {
 
   /** The analysis when it is at hand. */
   cached(request: AnalysisRequest): Analysis | undefined {
-    return this.#cache.get(this.#cache.keyOf(request));
+    return this.#cache.get(request);
   }
 
   /**
@@ -77,12 +77,12 @@ export class Analyser {
    * force by now) or `analysis_unavailable` (too many wait, the deadline passed, or the parser failed).
    */
   async analyse(request: AnalysisRequest): Promise<Analysis> {
-    const key = this.#cache.keyOf(request);
-    const known = this.#cache.get(key);
+    const known = this.#cache.get(request);
     if (known !== undefined) return known;
+    const key = this.#cache.keyOf(request);
     const pending = this.#pending.get(key);
     if (pending !== undefined) return pending;
-    const work = this.#analyse(request, key).finally(() => this.#pending.delete(key));
+    const work = this.#analyse(request).finally(() => this.#pending.delete(key));
     this.#pending.set(key, work);
     return work;
   }
@@ -97,7 +97,7 @@ export class Analyser {
     await Promise.all(threads.map((thread) => thread.terminated));
   }
 
-  async #analyse(request: AnalysisRequest, key: string): Promise<Analysis> {
+  async #analyse(request: AnalysisRequest): Promise<Analysis> {
     if (this.#closed) throw unavailable("The gateway is shutting down.");
     const nature = precheck(request.text, this.#limits);
     if (nature === "abnormal") await this.#tryApart(request.text);
@@ -105,7 +105,7 @@ export class Analyser {
     const number = ++this.#number;
     const answer = await this.#enqueue({ kind: "analyse", number, key: catalogKey, epoch, text, scope, settings });
     if (answer.kind !== "analysed") throw refusalOf(answer);
-    this.#cache.set(key, answer.analysis);
+    this.#cache.set(request, answer.analysis);
     return answer.analysis;
   }
 

@@ -1,6 +1,6 @@
 /**
- * Analyses by everything they depend on: catalog, epoch, exact text, session names, settings. Bounded in bytes, least recently
- * used first out. Must never answer for a text that differs by a single character.
+ * Analyses by everything they depend on: catalog, epoch, exact text, session names, settings. Bounded in bytes, what was not used
+ * for longest first out (second chance). Must never answer for a text that differs by a single character.
  */
 import type { Analysis, AnalysisSettings, SessionScope } from "@sluice/inspect/sql/model.ts";
 
@@ -9,16 +9,45 @@ export interface CacheKeyParts {
   readonly epoch: string;
   readonly text: string;
   readonly scope: SessionScope;
+  /** The same object from request to request makes the way shorter; equal ones find the same analyses. */
   readonly settings: AnalysisSettings;
 }
 
 /** Rough cost of an entry's objects beyond its characters. Bytes. */
 const ENTRY_BYTES = 512;
 
+/** Everything an analysis depends on but the text. */
+interface Context {
+  readonly key: string;
+  readonly byText: Map<string, Entry>;
+  /** It is still the one that is found by its key. */
+  live: boolean;
+}
+
+interface Entry {
+  readonly context: Context;
+  readonly text: string;
+  readonly analysis: Analysis;
+  readonly bytes: number;
+  /** Used since it was last looked at for eviction. */
+  used: boolean;
+}
+
+/** Where a settings object was used last: its session asks for the same context nearly always. */
+interface LastContext {
+  readonly catalogKey: string;
+  readonly epoch: string;
+  readonly digest: string;
+  readonly context: Context;
+}
+
 export class AnalysisCache {
   readonly #bytesMax: number;
-  readonly #entries = new Map<string, { readonly analysis: Analysis; readonly bytes: number }>();
+  readonly #contexts = new Map<string, Context>();
+  /** In the order in which they are looked at for eviction. */
+  readonly #entries = new Set<Entry>();
   readonly #settingKeys = new WeakMap<AnalysisSettings, string>();
+  readonly #lastContexts = new WeakMap<AnalysisSettings, LastContext>();
   #bytes = 0;
 
   constructor(bytesMax: number) {
@@ -29,37 +58,74 @@ export class AnalysisCache {
     return this.#bytes;
   }
 
-  /** The key of a request. Lengths keep parts from running into each other. */
-  keyOf({ catalogKey, epoch, text, scope, settings }: CacheKeyParts): string {
-    const parts = [catalogKey, epoch, scope.digest, this.#settingsKey(settings)];
-    return `${parts.map((part) => `${part.length}:${part}`).join("")}${text}`;
+  /** A request as one string. Lengths keep parts from running into each other. */
+  keyOf(parts: CacheKeyParts): string {
+    return `${this.#contextKey(parts)}${parts.text}`;
   }
 
-  get(key: string): Analysis | undefined {
-    const entry = this.#entries.get(key);
+  get(parts: CacheKeyParts): Analysis | undefined {
+    const entry = this.#contextOf(parts)?.byText.get(parts.text);
     if (entry === undefined) return undefined;
-    this.#entries.delete(key);
-    this.#entries.set(key, entry);
+    entry.used = true;
     return entry.analysis;
   }
 
-  set(key: string, analysis: Analysis): void {
-    const bytes = 2 * key.length + sizeOf(analysis) + ENTRY_BYTES;
+  set(parts: CacheKeyParts, analysis: Analysis): void {
+    const key = this.#contextKey(parts);
+    const bytes = 2 * (key.length + parts.text.length) + sizeOf(analysis) + ENTRY_BYTES;
     if (bytes > this.#bytesMax / 8) return; // one giant must not push out everybody else's
-    this.#drop(key);
-    this.#entries.set(key, { analysis, bytes });
+    let context = this.#contexts.get(key);
+    if (context === undefined) {
+      context = { key, byText: new Map(), live: true };
+      this.#contexts.set(key, context);
+    }
+    const former = context.byText.get(parts.text);
+    const entry: Entry = { context, text: parts.text, analysis, bytes, used: false };
+    context.byText.set(parts.text, entry);
+    this.#entries.add(entry);
     this.#bytes += bytes;
-    for (const oldest of this.#entries.keys()) {
-      if (this.#bytes <= this.#bytesMax) break;
-      this.#drop(oldest);
+    if (former !== undefined) this.#forget(former);
+    this.#evict();
+  }
+
+  /** Ends: every round drops an entry or takes its second chance away. */
+  #evict(): void {
+    for (const entry of this.#entries) {
+      if (this.#bytes <= this.#bytesMax) return;
+      if (entry.used) {
+        entry.used = false;
+        this.#entries.delete(entry);
+        this.#entries.add(entry);
+      } else this.#drop(entry);
     }
   }
 
-  #drop(key: string): void {
-    const entry = this.#entries.get(key);
-    if (entry === undefined) return;
-    this.#entries.delete(key);
+  #drop(entry: Entry): void {
+    const { context } = entry;
+    context.byText.delete(entry.text);
+    this.#forget(entry);
+    if (context.byText.size > 0) return;
+    context.live = false;
+    this.#contexts.delete(context.key);
+  }
+
+  #forget(entry: Entry): void {
+    this.#entries.delete(entry);
     this.#bytes -= entry.bytes;
+  }
+
+  #contextOf(parts: CacheKeyParts): Context | undefined {
+    const { catalogKey, epoch, scope, settings } = parts;
+    const last = this.#lastContexts.get(settings);
+    if (last?.context.live === true && last.epoch === epoch && last.digest === scope.digest && last.catalogKey === catalogKey)
+      return last.context;
+    const context = this.#contexts.get(this.#contextKey(parts));
+    if (context !== undefined) this.#lastContexts.set(settings, { catalogKey, epoch, digest: scope.digest, context });
+    return context;
+  }
+
+  #contextKey({ catalogKey, epoch, scope, settings }: CacheKeyParts): string {
+    return [catalogKey, epoch, scope.digest, this.#settingsKey(settings)].map((part) => `${part.length}:${part}`).join("");
   }
 
   #settingsKey(settings: AnalysisSettings): string {
