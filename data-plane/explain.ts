@@ -7,7 +7,7 @@ import { precheck } from "@sluice/inspect/sql/precheck.ts";
 import { applyScopeChange, emptyScope } from "@sluice/inspect/sql/scope.ts";
 import type { DecisionExplainer, ExplainRequest } from "@sluice/rpc/explain.ts";
 import type { GatewayParts } from "./gateway-parts.ts";
-import { decisionJson } from "./session/judge.ts";
+import { decisionJson } from "./session/statement-records.ts";
 import { resolveResource } from "./session/resource-access.ts";
 
 export function createExplainer(parts: GatewayParts): DecisionExplainer {

@@ -14,8 +14,11 @@ export type SessionRecord = {
 export type SessionRecordBody =
   | { readonly kind: "opened"; readonly opened: SessionOpened }
   | { readonly kind: "statement"; readonly statement: StatementRecorded }
-  /** Exactly the bytes released to the caller, in the caller's protocol, from after authentication on. */
-  | { readonly kind: "released"; readonly bytes: Buffer }
+  /**
+   * Exactly the bytes released to the caller, in the caller's protocol, from after authentication on. `finished`: statements that
+   * ended with these bytes.
+   */
+  | { readonly kind: "released"; readonly bytes: Buffer; readonly finished?: readonly StatementFinished[] }
   | { readonly kind: "finished"; readonly finished: StatementFinished }
   | { readonly kind: "alert"; readonly alert: SessionAlert }
   | { readonly kind: "closed"; readonly closed: SessionClosed };
@@ -42,6 +45,11 @@ export interface StatementRecorded {
   /** Counts statements of the session from 1. */
   readonly number: number;
   readonly phase: "query" | "parse" | "execute";
+  /**
+   * Number of an earlier statement of the session that had the same text and, but for its id, the same decision. Then `text` is empty and
+   * `decision` holds `id` and `effect`; `RepeatedStatements` puts them together.
+   */
+  readonly sameAs?: number;
   /** Exact text, except that literals which a detector recognises are replaced by their entity's name in brackets. */
   readonly text: string;
   /** Bound values as text, `null`, or a bracketed note where a value is withheld. */

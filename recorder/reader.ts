@@ -6,6 +6,7 @@ import type { KeyObject } from "node:crypto";
 import { assertNever } from "@sluice/core/assert-never.ts";
 import { GatewayError } from "@sluice/core/errors.ts";
 import { parseSessionId, type SessionId } from "@sluice/core/ids.ts";
+import { RepeatedStatements } from "@sluice/events/repeated-statements.ts";
 import type { SessionRecord } from "@sluice/events/session-events.ts";
 import { ReleasedDecoder, type ReleasedItem } from "@sluice/inspect/wire/postgres/released.ts";
 import type { RecordingReader, ReplayItem } from "@sluice/rpc/recordings.ts";
@@ -37,6 +38,7 @@ export function createReader(
 
 async function* replay(source: Promise<AsyncIterable<Buffer>>): AsyncGenerator<ReplayItem, void, undefined> {
   const released = new ReleasedDecoder();
+  const statements = new RepeatedStatements();
   let atMs = 0;
   for await (const step of walkRecording(await source)) {
     if (step.kind === "header") {
@@ -47,7 +49,7 @@ async function* replay(source: Promise<AsyncIterable<Buffer>>): AsyncGenerator<R
     if (step.kind === "broken") return;
     for (const record of step.records) {
       atMs = record.atMs;
-      yield* itemsOf(record, released);
+      yield* itemsOf(record, released, statements);
     }
   }
 }
@@ -56,15 +58,22 @@ function troubles(step: Exclude<WalkStep, { kind: "header" }>): readonly string[
   return step.kind === "broken" ? [`${step.reason} The replay ends here.`] : step.faults;
 }
 
-function* itemsOf(record: SessionRecord, released: ReleasedDecoder): Generator<ReplayItem, void, undefined> {
+function* itemsOf(
+  record: SessionRecord,
+  released: ReleasedDecoder,
+  statements: RepeatedStatements,
+): Generator<ReplayItem, void, undefined> {
   const { atMs } = record;
   switch (record.kind) {
     case "opened":
       return yield { kind: "opened", atMs, opened: { ...record.opened } };
     case "statement":
-      return yield { kind: "statement", atMs, statement: { ...record.statement } };
+      return yield { kind: "statement", atMs, statement: { ...statements.resolve(record.statement) } };
     case "released":
-      return yield* shown(released.push(record.bytes), atMs);
+      yield* shown(released.push(record.bytes), atMs);
+      return yield* (record.finished ?? []).map(
+        (finished): ReplayItem => ({ kind: "finished", atMs, finished: { ...finished } }),
+      );
     case "finished":
       return yield { kind: "finished", atMs, finished: { ...record.finished } };
     case "alert":

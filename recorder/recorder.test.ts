@@ -78,6 +78,29 @@ describe("recorder", () => {
     expect(items[1]).toEqual({ kind: "notice", atMs: 1_001, fields: { severity: "NOTICE", message: "one" } });
   });
 
+  test("replays a statement that comes again in full, and the endings beside released bytes", async () => {
+    const recorder = await openIt();
+    const [opened, first, , closed] = session(1);
+    const base = { sessionId: testSessionId(1), atMs: 1_005 };
+    const decision = { id: "d_1", effect: "allow", rule: "p/r" };
+    const whole = { number: 1, phase: "execute" as const, text: "SELECT $1", parameters: ["a"], decision };
+    const repeat = { ...whole, number: 2, sameAs: 1, text: "", parameters: ["b"], decision: { id: "d_2", effect: "allow" } };
+    const finished = [{ number: 2, ok: true, tag: "SELECT 1", rows: 1 }];
+    await recorder.consumer.consume([
+      opened!,
+      { ...base, sequence: 1, kind: "statement", statement: whole },
+      { ...base, sequence: 2, kind: "statement", statement: repeat },
+      { ...first!, sequence: 3, finished } as SessionRecord, // a released record, with endings
+      { ...closed!, sequence: 4 },
+    ]);
+    const items = await replayed(recorder, 1);
+    expect(items.map((item) => item.kind)).toEqual(["opened", "statement", "statement", "notice", "finished", "closed"]);
+    expect(items[2]).toMatchObject({
+      statement: { number: 2, text: "SELECT $1", parameters: ["b"], decision: { id: "d_2", effect: "allow", rule: "p/r" } },
+    });
+    expect(items[4]).toMatchObject({ finished: finished[0] });
+  });
+
   test("what is offered again, also after a restart and after the end, is kept once", async () => {
     const records = session(1);
     const first = await openIt();

@@ -4,23 +4,15 @@
  */
 import type { CellEdit } from "@sluice/core/cell-edit.ts";
 import type { Clock } from "@sluice/core/clock.ts";
-import { GatewayError, toGatewayError } from "@sluice/core/errors.ts";
-import { newDecisionId } from "@sluice/core/ids.ts";
+import { type GatewayError, toGatewayError } from "@sluice/core/errors.ts";
+import { type DecisionId, newDecisionId } from "@sluice/core/ids.ts";
 import type { Limits } from "@sluice/core/limits.ts";
 import type { Principal } from "@sluice/core/principal.ts";
 import type { Random } from "@sluice/core/random.ts";
 import type { ResourceSpec } from "@sluice/core/snapshot.ts";
-import { redactText } from "@sluice/inspect/dlp/redact-text.ts";
-import {
-  type DecideInput,
-  decideBatch,
-  mergeDecisions,
-  type SessionFacts,
-  unparsedDecision,
-} from "@sluice/inspect/policy/decide.ts";
+import { type SessionFacts, unparsedDecision } from "@sluice/inspect/policy/decide.ts";
 import type { Decision } from "@sluice/inspect/policy/decision.ts";
-import { maskingFor, type PrincipalMasking } from "@sluice/inspect/policy/masking.ts";
-import type { Analysis, SessionScope, StatementModel } from "@sluice/inspect/sql/model.ts";
+import type { Analysis, AnalysisSettings, SessionScope, StatementModel } from "@sluice/inspect/sql/model.ts";
 import { precheck } from "@sluice/inspect/sql/precheck.ts";
 import { applyScopeChange, emptyScope } from "@sluice/inspect/sql/scope.ts";
 import type {
@@ -35,10 +27,12 @@ import type {
 import type { AnalysisRequest, Analyser } from "../analysis/analyser.ts";
 import type { PolicyStore } from "../policy-watch/policy-store.ts";
 import type { CatalogEntry, CatalogState } from "../upstream/catalogs.ts";
-import { type ColumnPlanResult, planColumns, type ScanRule } from "./column-plans.ts";
-import { recordedParameters } from "./recorded-parameters.ts";
+import { type ColumnPlanResult, planColumns } from "./column-plans.ts";
+import { pooledForIds } from "./decision-ids.ts";
 import { refusalOfDecision, refusalOfError, refusalOfSyntax } from "./refusals.ts";
 import type { SessionLog } from "./session-log.ts";
+import { recordedStatement } from "./statement-records.ts";
+import { type JudgedStatement, type Verdict, Verdicts } from "./verdicts.ts";
 
 export interface JudgeParts {
   readonly principal: Principal;
@@ -53,13 +47,11 @@ export interface JudgeParts {
   readonly random: Random;
 }
 
-/** Classes that change nothing at the target: they may be forwarded before their record is durable. */
-const READING = new Set(["read", "session", "transaction"]);
-
-/** What the judge remembers of a permission it gave. */
-interface Granted {
+/** A permission with what the judge must know of it when a statement has ended. */
+interface Granted extends Permission {
+  /** The statement record's number; 0: nothing was recorded. */
   readonly number: number;
-  readonly models: readonly StatementModel[];
+  readonly verdict: Verdict;
 }
 
 export class SessionJudge implements Judge {
@@ -67,18 +59,28 @@ export class SessionJudge implements Judge {
   #scope: SessionScope = emptyScope;
   #pending: StatementRequest | undefined;
   #failure: { readonly request: StatementRequest; readonly error: GatewayError } | undefined;
-  readonly #granted = new WeakMap<Permission, Granted>();
+  readonly #random: Random;
+  readonly #verdicts: Verdicts;
+  readonly #settings: AnalysisSettings;
+  readonly #nowMs: () => number;
   #mustBeDurable = false;
   #ddlOpen = false;
   readonly counts: { statements: number; denied: number; masked: number } = { statements: 0, denied: 0, masked: 0 };
 
   constructor(parts: JudgeParts) {
+    const { principal, resource, facts, clock } = parts;
+    const { bulkRowsMin, bulkLimitMax, safeFunctions } = resource.inspection;
     this.#parts = parts;
+    this.#random = pooledForIds(parts.random);
+    this.#verdicts = new Verdicts({ principal, resource, facts, random: this.#random });
+    this.#settings = { bulkRowsMin, bulkLimitMax, safeFunctions };
+    this.#nowMs = () => clock.nowMs();
   }
 
   get notificationsClear(): boolean {
     const state = this.#parts.catalog.current;
-    return state !== undefined && !this.#masking(state).protects;
+    if (state === undefined) return false;
+    return !this.#verdicts.maskingOf(NO_STATEMENT, state, this.#parts.policies.current, this.#nowMs()).protects;
   }
 
   /** True once after a statement was permitted that must be durable before it is forwarded. */
@@ -132,11 +134,14 @@ export class SessionJudge implements Judge {
   }
 
   finished(permission: Permission, index: number, outcome: StatementOutcome): void {
-    const granted = this.#granted.get(permission);
-    if (granted === undefined) return;
-    const change = granted.models[index]?.scopeChange ?? null;
+    const { number, verdict } = permission as Granted; // the machine gives back what this judge gave
+    if (number === 0) return;
+    const change = verdict.statements[index]?.model.scopeChange ?? null;
     if (outcome.ok && change !== null) this.#scope = applyScopeChange(this.#scope, change);
-    this.#parts.log.append({ kind: "finished", finished: { number: granted.number, ...outcome } });
+    this.#parts.log.append({
+      kind: "finished",
+      finished: { number, ok: outcome.ok, tag: outcome.tag, rows: outcome.rows },
+    });
   }
 
   /** No transaction is open any more: DDL, if there was any, can be seen by others. */
@@ -147,76 +152,51 @@ export class SessionJudge implements Judge {
   }
 
   #decide(request: StatementRequest, analysis: Analysis, state: CatalogState): Judgement {
-    const nowMs = this.#parts.clock.nowMs();
-    const { compiled } = this.#parts.policies.current;
+    const policy = this.#parts.policies.current;
+    const id = newDecisionId(this.#random);
     if (analysis.kind === "unparsed") {
-      const decision = unparsedDecision(newDecisionId(this.#parts.random), compiled);
-      this.#recordStatement(request, decision, false);
+      const decision = unparsedDecision(id, policy.compiled);
+      this.#recordStatement(request, decision, null);
       return this.#refuse(refusalOfSyntax(analysis.message, analysis.position, decision));
     }
-    const inputs = analysis.statements.map((statement) => this.#decideInput(statement, request.text, state, nowMs));
-    if (inputs.length === 0) return this.#permit(request, [], [], state, []);
-    const decisions = decideBatch(inputs);
-    const merged = mergeDecisions(decisions);
-    const refused = merged.effect === "deny" || merged.effect === "approve";
-    if (refused) {
-      this.#recordStatement(request, merged, false);
-      return this.#refuse(refusalOfDecision(merged));
-    }
-    const batchRefusal = limitedBatchRefusal(merged, decisions, analysis.statements);
-    if (batchRefusal !== null) {
-      this.#recordStatement(request, batchRefusal, false);
-      return this.#refuse(refusalOfDecision(batchRefusal));
-    }
-    return this.#permit(request, analysis.statements, decisions, state, inputs);
+    const verdict = this.#verdicts.of(analysis, request.text, state, policy, this.#nowMs);
+    if (verdict.permitted) return this.#permit(request, verdict, state, id);
+    const decision: Decision = { ...verdict.decision!, id }; // nothing is refused without a decision
+    this.#recordStatement(request, decision, verdict);
+    return this.#refuse(refusalOfDecision(decision));
   }
 
-  #permit(
-    request: StatementRequest,
-    models: readonly StatementModel[],
-    decisions: readonly Decision[],
-    state: CatalogState,
-    inputs: readonly DecideInput[],
-  ): Permission {
-    const maskings = inputs.map((input) => maskingFor(input));
-    const touches = models.some((model, index) => touchesProtected(model, maskings[index]!, state));
-    const plans = models.map((model, index): StatementPlan => {
-      const rowsMax = decisions[index]!.rowsMax;
-      return {
-        rowsMax,
-        undoWhenExceeded:
-          rowsMax !== null && model.columns !== null && model.effects.some((effect) => !READING.has(effect.class)),
-        copy: model.copy,
-        planColumns: (fields) =>
-          this.#planned(
-            planColumns({
-              model,
-              fields,
-              masking: maskings[index]!,
-              scanRules: this.#scanRules(maskings[index]!),
-              state,
-              dirty: this.#parts.catalog.dirty,
-            }),
-          ),
-      };
-    });
-    const merged = decisions.length === 0 ? null : mergeDecisions(decisions);
-    const permission: Permission = {
+  #permit(request: StatementRequest, verdict: Verdict, state: CatalogState, id: DecisionId): Permission {
+    const { decision } = verdict;
+    const recorded = decision !== null && request.phase !== "parse";
+    const permission: Granted = {
       kind: "permit",
-      statements: plans,
-      scrub: touches,
-      settleFirst: models.some((model) => model.scopeChange !== null || model.changesCatalog),
-      ...(merged === null ? {} : { decisionId: merged.id }),
+      statements: verdict.statements.map((statement) => this.#plan(statement, state)),
+      scrub: verdict.touches,
+      settleFirst: verdict.settleFirst,
+      ...(decision === null ? {} : { decisionId: id }),
+      number: recorded ? this.#recordStatement(request, { ...decision, id }, verdict) : 0,
+      verdict,
     };
     if (request.phase === "parse") return permission;
-    const number = merged === null ? 0 : this.#recordStatement(request, merged, touches);
-    if (number > 0) this.#granted.set(permission, { number, models });
-    if (this.strict && models.some((model) => !READING.has(model.class))) this.#mustBeDurable = true;
-    if (models.some((model) => model.changesCatalog)) {
+    if (verdict.writes && this.strict) this.#mustBeDurable = true;
+    if (verdict.changesCatalog) {
       this.#ddlOpen = true;
       this.#parts.catalog.beginDdl(this.#parts.log.sessionId);
     }
     return permission;
+  }
+
+  /** A plan of its own for each permission: how columns are edited is asked again even where the verdict is the same. */
+  #plan(statement: JudgedStatement, state: CatalogState): StatementPlan {
+    const { model, masking, scanRules } = statement;
+    return {
+      rowsMax: statement.decision.rowsMax,
+      undoWhenExceeded: statement.undoWhenExceeded,
+      copy: model.copy,
+      planColumns: (fields) =>
+        this.#planned(planColumns({ model, fields, masking, scanRules, state, dirty: this.#parts.catalog.dirty })),
+    };
   }
 
   #refuse(refusal: Refusal): Refusal {
@@ -238,99 +218,28 @@ export class SessionJudge implements Judge {
     return result.plan;
   }
 
-  #recordStatement(request: StatementRequest, decision: Decision, withholdParameters: boolean): number {
+  /** Returns the statement's number. */
+  #recordStatement(request: StatementRequest, decision: Decision, verdict: Verdict | null): number {
     const number = this.#parts.log.nextStatement();
     const { detectors } = this.#parts.policies.current;
     this.counts.statements += 1;
     if (decision.effect === "mask") this.counts.masked += 1;
     this.#parts.log.append({
       kind: "statement",
-      statement: {
-        number,
-        phase: request.phase,
-        text: redactText(request.text, detectors),
-        parameters: recordedParameters(
-          request.parameters,
-          detectors,
-          withholdParameters && decision.statement.influences.length > 0,
-        ),
-        decision: decisionJson(decision),
-      },
+      statement: recordedStatement({ number, request, decision, verdict, detectors }),
     });
     return number;
   }
 
-  #decideInput(statement: StatementModel, text: string, state: CatalogState, nowMs: number): DecideInput {
-    return {
-      compiled: this.#parts.policies.current.compiled,
-      principal: this.#parts.principal,
-      resource: this.#parts.resource,
-      session: this.#parts.facts,
-      statement,
-      text,
-      labels: state.labels,
-      nowMs,
-      decisionId: newDecisionId(this.#parts.random),
-    };
-  }
-
-  /** What is protected whatever the statement: for texts that belong to none. */
-  #masking(state: CatalogState): PrincipalMasking {
-    return maskingFor(this.#decideInput(NO_STATEMENT, "", state, this.#parts.clock.nowMs()));
-  }
-
-  #scanRules(masking: PrincipalMasking): readonly ScanRule[] {
-    const { detectors } = this.#parts.policies.current;
-    return masking.detectors.flatMap(({ entity, operator }) =>
-      detectors.filter((detector) => detector.entity === entity).map((detector) => ({ detector, operator })),
-    );
-  }
-
   #analysisRequest(text: string, state: CatalogState): AnalysisRequest {
-    const { bulkRowsMin, bulkLimitMax, safeFunctions } = this.#parts.resource.inspection;
     return {
       catalogKey: this.#parts.catalog.key,
       epoch: state.catalog.epoch,
       text,
       scope: this.#scope,
-      settings: { bulkRowsMin, bulkLimitMax, safeFunctions },
+      settings: this.#settings,
     };
   }
-}
-
-/** The decision without what is internal to the gateway. */
-export function decisionJson(decision: Decision): Readonly<Record<string, unknown>> {
-  const { rowsMax: _rowsMax, hint: _hint, ...shown } = decision;
-  return shown;
-}
-
-/** A limit is enforced while rows flow; what follows in the same text would already have run. */
-function limitedBatchRefusal(
-  merged: Decision,
-  decisions: readonly Decision[],
-  models: readonly StatementModel[],
-): Decision | null {
-  if (
-    models.length < 2 ||
-    decisions.every((decision) => decision.rowsMax === null) ||
-    models.every((model) => READING.has(model.class))
-  )
-    return null;
-  return {
-    ...merged,
-    effect: "deny",
-    rule: "builtin/limited-batch",
-    reason: "a row limit applies to you, and several statements in one text of which one writes cannot be limited safely",
-    hint: "Send the statements one by one.",
-  };
-}
-
-/** Errors and notices of this statement may speak of protected values. */
-function touchesProtected(model: StatementModel, masking: PrincipalMasking, state: CatalogState): boolean {
-  if (!masking.protects) return false;
-  if (!model.columnsKnown || model.undecided.length > 0 || model.escapes.length > 0) return true;
-  if (model.columns?.some((column) => column.origins.includes("*")) === true || model.writeFlows.includes("*")) return true;
-  return model.reaches.some((column) => column === "*" || state.labels.entitiesOf(column).length > 0);
 }
 
 const NO_STATEMENT: StatementModel = {

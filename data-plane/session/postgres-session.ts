@@ -3,7 +3,7 @@
  * with back-pressure end to end. What goes to the caller is recorded first; in strict mode it also waits until it is durable.
  */
 import type { Duplex } from "node:stream";
-import { GatewayError, toGatewayError } from "@sluice/core/errors.ts";
+import { type GatewayError, toGatewayError } from "@sluice/core/errors.ts";
 import type { Limits } from "@sluice/core/limits.ts";
 import { encodeGatewayError } from "@sluice/inspect/wire/postgres/errors.ts";
 import { PostgresRelay } from "@sluice/inspect/wire/postgres/relay.ts";
@@ -91,8 +91,20 @@ export class PostgresSession {
       step();
       this.#drain();
     } catch (error) {
-      this.#fail(toGatewayError(error));
+      this.#breakOff(toGatewayError(error));
     }
+  }
+
+  /** What the machines cannot go on with: the relay knows whether the caller can still be told. */
+  #breakOff(error: GatewayError): void {
+    if (error.code === "internal") this.#parts.log.error({ err: error.cause ?? error }, "a session ended by a fault");
+    try {
+      this.#relay.terminate(error);
+      this.#drain();
+    } catch (again) {
+      this.#fail(toGatewayError(again));
+    }
+    this.#end(error.code, null);
   }
 
   /** Moves what the machine has produced to the sockets, then carries out what it asks for. */
@@ -103,6 +115,7 @@ export class PostgresSession {
     const actions = output.actions.splice(0);
     if (toTarget.length > 0) this.#forward(toTarget);
     if (toCaller.length > 0) this.#release(toCaller);
+    this.#parts.sessionLog.settle();
     for (const action of actions) {
       switch (action.kind) {
         case "analysisNeeded":
@@ -246,9 +259,19 @@ export class PostgresSession {
   }
 }
 
+/** Pieces up to this are copied into one: cheaper than a further entry in a gathering write. Bytes. */
+const JOINED_BYTES_MAX = 16 * 1024;
+
 function writeAll(stream: Duplex, buffers: readonly Buffer[]): void {
-  if (buffers.length === 1) {
-    stream.write(buffers[0]!);
+  const [only] = buffers;
+  if (only !== undefined && buffers.length === 1) {
+    stream.write(only);
+    return;
+  }
+  let bytes = 0;
+  for (const buffer of buffers) bytes += buffer.length;
+  if (bytes <= JOINED_BYTES_MAX) {
+    stream.write(Buffer.concat(buffers, bytes));
     return;
   }
   stream.cork();

@@ -1,5 +1,5 @@
 /** Turns decisions and faults into what a caller is told: a sentence, a hint, and JSON for machines. Holds no statement text. */
-import { GatewayError } from "@sluice/core/errors.ts";
+import type { GatewayError } from "@sluice/core/errors.ts";
 import type { Decision } from "@sluice/inspect/policy/decision.ts";
 import type { Refusal } from "@sluice/inspect/wire/judgement.ts";
 

@@ -4,7 +4,7 @@
  */
 import type { Clock } from "@sluice/core/clock.ts";
 import type { SessionId } from "@sluice/core/ids.ts";
-import type { SessionRecordBody } from "@sluice/events/session-events.ts";
+import type { SessionRecordBody, StatementFinished } from "@sluice/events/session-events.ts";
 import type { Spool } from "@sluice/events/spool.ts";
 
 export class SessionLog {
@@ -13,6 +13,8 @@ export class SessionLog {
   readonly #clock: Clock;
   #sequence = 0;
   #statements = 0;
+  /** Endings that go into the next record of released bytes, which nearly always comes at once. */
+  #finished: StatementFinished[] = [];
 
   constructor(sessionId: SessionId, spool: Spool, clock: Clock) {
     this.sessionId = sessionId;
@@ -20,10 +22,27 @@ export class SessionLog {
     this.#clock = clock;
   }
 
-  /** Throws `recording_unavailable` when the spool is full or broken. */
+  /** Throws `recording_unavailable` when the spool is full or broken. Endings of statements wait for the record behind them, or `settle`. */
   append(body: SessionRecordBody): void {
-    this.#spool.append({ sessionId: this.sessionId, sequence: this.#sequence, atMs: this.#clock.nowMs(), ...body });
-    this.#sequence += 1;
+    if (body.kind === "finished") {
+      this.#finished.push(body.finished);
+      return;
+    }
+    if (this.#finished.length === 0) this.#write(body);
+    else if (body.kind === "released") {
+      const finished = this.#finished;
+      this.#finished = [];
+      this.#write({ kind: "released", bytes: body.bytes, finished });
+    } else {
+      this.settle();
+      this.#write(body);
+    }
+  }
+
+  /** Records endings of statements with which nothing was released. */
+  settle(): void {
+    if (this.#finished.length === 0) return;
+    for (const finished of this.#finished.splice(0)) this.#write({ kind: "finished", finished });
   }
 
   /** The next statement's number, from 1. */
@@ -32,7 +51,14 @@ export class SessionLog {
     return this.#statements;
   }
 
+  /** Resolves when everything appended before is on disk. */
   durable(): Promise<void> {
+    this.settle();
     return this.#spool.durable();
+  }
+
+  #write(body: SessionRecordBody): void {
+    this.#spool.append({ sessionId: this.sessionId, sequence: this.#sequence, atMs: this.#clock.nowMs(), ...body });
+    this.#sequence += 1;
   }
 }

@@ -13,6 +13,11 @@ const sessionIds = fc
 
 const bodies = fc.oneof(
   fc.uint8Array({ maxLength: 300 }).map((bytes) => ({ kind: "released" as const, bytes: Buffer.from(bytes) })),
+  fc.tuple(fc.uint8Array({ maxLength: 300 }), fc.array(fc.nat(), { minLength: 1, maxLength: 3 })).map(([bytes, rows]) => ({
+    kind: "released" as const,
+    bytes: Buffer.from(bytes),
+    finished: rows.map((count, index) => ({ number: index + 1, ok: true, tag: `SELECT ${count}`, rows: count })),
+  })),
   fc.record({ text: fc.string({ unit: "binary" }), parameter: fc.option(fc.string()) }).map(({ text, parameter }) => ({
     kind: "statement" as const,
     statement: { number: 1, phase: "query" as const, text, parameters: [parameter], decision: { effect: "allow", rules: [] } },

@@ -8,7 +8,7 @@
  */
 import { crc32 } from "node:zlib";
 import { parseSessionId } from "@sluice/core/ids.ts";
-import type { SessionRecord } from "../session-events.ts";
+import type { SessionRecord, StatementFinished } from "../session-events.ts";
 
 /** One record ready to be written: `head`, then `raw` where there is one. `raw` is the record's own buffer, not a copy. */
 export interface EncodedRecord {
@@ -29,10 +29,7 @@ const PREFIX_BYTES = FRAME_BYTES + 6;
 
 /** Encodes one record. Throws TypeError when a field cannot be JSON (a BigInt, a cycle). */
 export function encodeRecord(record: SessionRecord): EncodedRecord {
-  const text =
-    record.kind === "released"
-      ? `{"sessionId":${JSON.stringify(record.sessionId)},"sequence":${record.sequence},"atMs":${record.atMs},"kind":"released"}`
-      : JSON.stringify(record);
+  const text = record.kind === "released" ? releasedHead(record) : JSON.stringify(record);
   const raw = record.kind === "released" ? record.bytes : null;
   const headBytes = Buffer.byteLength(text);
   const head = Buffer.allocUnsafe(PREFIX_BYTES + headBytes);
@@ -44,6 +41,11 @@ export function encodeRecord(record: SessionRecord): EncodedRecord {
   const headCrc = crc32(head.subarray(FRAME_BYTES));
   head.writeUInt32BE(raw === null ? headCrc : crc32(raw, headCrc), 4);
   return { head, raw, byteLength: head.length + (raw?.length ?? 0) };
+}
+
+function releasedHead({ sessionId, sequence, atMs, finished }: Extract<SessionRecord, { kind: "released" }>): string {
+  const ended = finished === undefined ? "" : `,"finished":${JSON.stringify(finished)}`;
+  return `{"sessionId":${JSON.stringify(sessionId)},"sequence":${sequence},"atMs":${atMs},"kind":"released"${ended}}`;
 }
 
 /**
@@ -97,7 +99,11 @@ function parseHead(text: string, raw: Buffer): SessionRecord | null {
   if (sessionId === undefined || !Number.isSafeInteger(sequence) || (sequence as number) < 0) return null;
   if (typeof atMs !== "number") return null;
   const base = { sessionId, sequence: sequence as number, atMs };
-  if (kind === "released") return { ...base, kind, bytes: raw };
+  if (kind === "released") {
+    const { finished } = head as { finished?: readonly StatementFinished[] }; // written by encodeRecord and checksummed
+    if (finished === undefined) return { ...base, kind, bytes: raw };
+    return Array.isArray(finished) ? { ...base, kind, bytes: raw, finished } : null;
+  }
   const member = bodyMembers.get(kind);
   if (member === undefined || raw.length !== 0) return null;
   if (typeof head[member] !== "object" || head[member] === null) return null;

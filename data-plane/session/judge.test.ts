@@ -1,0 +1,276 @@
+import type { CatalogEpoch } from "@sluice/core/ids.ts";
+import { defaultLimits } from "@sluice/core/limits.ts";
+import type { PolicySpec, ResourceSpec, RuleSpec, Snapshot } from "@sluice/core/snapshot.ts";
+import { systemRandom } from "@sluice/core/system.ts";
+import type { SessionRecord, StatementRecorded } from "@sluice/events/session-events.ts";
+import { STATEMENT_REPEAT_DISTANCE_MAX } from "@sluice/events/repeated-statements.ts";
+import { testSessionId } from "@sluice/events/testing.ts";
+import type { Spool } from "@sluice/events/spool.ts";
+import { compileDetector } from "@sluice/inspect/dlp/detect.ts";
+import { compileSnapshot } from "@sluice/inspect/policy/compile.ts";
+import { labelColumns } from "@sluice/inspect/policy/labels.ts";
+import { catalogOf, principal, relation, session } from "@sluice/inspect/policy/sample-input.ts";
+import type { Analysis, StatementModel } from "@sluice/inspect/sql/model.ts";
+import type { BoundValue, Permission, Refusal } from "@sluice/inspect/wire/judgement.ts";
+import { describe, expect, test } from "vitest";
+import type { Analyser } from "../analysis/analyser.ts";
+import type { PolicyInForce, PolicyStore } from "../policy-watch/policy-store.ts";
+import { type CatalogEntry, type CatalogState, stateOf } from "../upstream/catalogs.ts";
+import { SessionJudge } from "./judge.ts";
+import { SessionLog } from "./session-log.ts";
+
+const catalog = catalogOf([relation(100, "public.customers", ["id", "ssn"])]);
+const resource: ResourceSpec = {
+  name: "orders",
+  labels: { env: "prod" },
+  protocol: "postgres",
+  target: { host: "127.0.0.1", port: 5432, database: "orders", databases: [], tls: { mode: "disable" } },
+  credential: { username: { kind: "value", value: "app" } },
+  inspection: { bulkRowsMin: 10_000, bulkLimitMax: 1_000, safeFunctions: [], recording: "relaxed" },
+};
+const classifiers: Snapshot["classifiers"] = [
+  {
+    name: "ssn",
+    entity: "US_SSN",
+    columns: ["public.customers.ssn"],
+    columnNames: [],
+    values: { kind: "builtin", detector: "US_SSN" },
+  },
+];
+
+const read: StatementModel = {
+  class: "read",
+  effects: [{ name: "read", class: "read" }],
+  relations: [{ name: "public.customers", access: "read" }],
+  influences: [],
+  bulkExport: false,
+  bulkShape: false,
+  bulkRelations: [],
+  hasWhere: true,
+  limit: null,
+  undecided: [],
+  columns: [{ name: "id", origins: ["public.customers.id"], exact: true }],
+  columnsKnown: true,
+  writeFlows: [],
+  reaches: [],
+  sensitiveCatalogs: [],
+  escapes: [],
+  settings: [],
+  scopeChange: null,
+  copy: "none",
+  changesCatalog: false,
+};
+
+function policyOf(version: string, rules: readonly RuleSpec[]): PolicyInForce {
+  const policies: readonly PolicySpec[] = [{ name: "agents", principals: {}, resources: {}, rules }];
+  const snapshot: Snapshot = { version, resources: [resource], classifiers, policies, identityProviders: [] };
+  const { compiled, faults } = compileSnapshot(snapshot);
+  expect(faults).toEqual([]);
+  const detectors = [compileDetector("US_SSN", { kind: "builtin", detector: "US_SSN" })];
+  return { snapshot, compiled, detectors, resources: new Map([[resource.name, resource]]) };
+}
+
+const allow: RuleSpec = { name: "all", effect: "allow", when: "true" };
+const deny: RuleSpec = { name: "none", effect: "deny", when: "true", reason: "not now" };
+
+/** A judge over analyses that are at hand, with everything that can change within reach. */
+class Bench {
+  readonly records: SessionRecord[] = [];
+  readonly analyses = new Map<string, Analysis>();
+  policy: PolicyInForce;
+  state: CatalogState = stateOf(catalog, labelColumns(classifiers, catalog));
+  nowMs = Date.UTC(2026, 0, 5, 12);
+  dirty = false;
+  readonly judge: SessionJudge;
+  readonly log: SessionLog;
+
+  constructor(rules: readonly RuleSpec[]) {
+    this.policy = policyOf("v1", rules);
+    const clock = { nowMs: () => this.nowMs, monotonicMs: () => 0 };
+    const spool = { append: (record: SessionRecord) => void this.records.push(record) };
+    this.log = new SessionLog(testSessionId(1), spool as Spool, clock); // no more of it is used here
+    const at = (get: () => unknown): PropertyDescriptor => ({ get });
+    this.judge = new SessionJudge({
+      principal: principal(),
+      resource,
+      facts: session,
+      catalog: Object.defineProperties({ key: "orders" } as CatalogEntry, {
+        current: at(() => this.state),
+        dirty: at(() => this.dirty),
+      }),
+      analyser: Object.assign({} as Analyser, { cached: ({ text }: { text: string }) => this.analyses.get(text) }),
+      policies: Object.defineProperty(
+        {} as PolicyStore,
+        "current",
+        at(() => this.policy),
+      ),
+      log: this.log,
+      limits: defaultLimits,
+      clock,
+      random: systemRandom,
+    });
+  }
+
+  analysed(text: string, ...statements: readonly StatementModel[]): void {
+    this.analyses.set(text, { kind: "ok", statements, epoch: "e" as CatalogEpoch }); // a test's own epoch
+  }
+
+  execute(text: string, ...values: readonly string[]): Permission | Refusal {
+    const parameters = values.map((value): BoundValue => ({ typeOid: 25, format: "text", bytes: Buffer.from(value) }));
+    const judgement = this.judge.judge({ phase: "execute", text, parameters });
+    if (judgement === "pending") throw new Error("nothing should be pending");
+    return judgement;
+  }
+
+  get statements(): readonly StatementRecorded[] {
+    return this.records.flatMap((record) => (record.kind === "statement" ? [record.statement] : []));
+  }
+}
+
+describe("a statement that comes again", () => {
+  test("is recorded once in full, then by reference, each time with its own decision id and values", () => {
+    const bench = new Bench([allow]);
+    bench.analysed("SELECT id FROM customers WHERE id = $1", read);
+    const ids = ["1", "2", "521-44-9382"].map((value) => {
+      const permission = bench.execute("SELECT id FROM customers WHERE id = $1", value);
+      expect(permission.kind).toBe("permit");
+      return permission.kind === "permit" ? permission.decisionId : "";
+    });
+    expect(new Set(ids).size).toBe(3);
+    const [first, second, third] = bench.statements;
+    expect(first).toMatchObject({
+      number: 1,
+      text: "SELECT id FROM customers WHERE id = $1",
+      decision: { id: ids[0], rule: "agents/all" },
+    });
+    expect(first).not.toHaveProperty("sameAs");
+    expect(second).toEqual({
+      number: 2,
+      phase: "execute",
+      sameAs: 1,
+      text: "",
+      parameters: ["2"],
+      decision: { id: ids[1], effect: "allow" },
+    });
+    expect(third).toMatchObject({ sameAs: 1, parameters: ["[US_SSN]"] });
+  });
+
+  test("is written in full again before the reference would reach too far back", () => {
+    const bench = new Bench([allow]);
+    bench.analysed("SELECT 1", read);
+    for (let n = 0; n < 2 * STATEMENT_REPEAT_DISTANCE_MAX + 5; n++) bench.execute("SELECT 1");
+    const full = bench.statements.filter((statement) => statement.sameAs === undefined).map(({ number }) => number);
+    expect(full).toEqual([1, STATEMENT_REPEAT_DISTANCE_MAX + 2, 2 * STATEMENT_REPEAT_DISTANCE_MAX + 3]);
+    for (const { number, sameAs } of bench.statements)
+      if (sameAs !== undefined) expect(number - sameAs).toBeLessThanOrEqual(STATEMENT_REPEAT_DISTANCE_MAX);
+  });
+
+  test("never refers to another text's record", () => {
+    const bench = new Bench([allow]);
+    bench.analysed("SELECT 1", read);
+    bench.analysed("SELECT 2", { ...read });
+    for (const text of ["SELECT 1", "SELECT 2", "SELECT 1", "SELECT 2"]) bench.execute(text);
+    expect(bench.statements.map(({ sameAs }) => sameAs)).toEqual([undefined, undefined, 1, 2]);
+  });
+
+  test("is refused each time, and recorded so", () => {
+    const bench = new Bench([allow, deny]);
+    bench.analysed("SELECT 1", read);
+    const refusals = [bench.execute("SELECT 1"), bench.execute("SELECT 1")];
+    expect(refusals.map(({ kind }) => kind)).toEqual(["refuse", "refuse"]);
+    expect(bench.statements.map(({ sameAs, decision }) => [sameAs, decision["effect"]])).toEqual([
+      [undefined, "deny"],
+      [1, "deny"],
+    ]);
+    expect(bench.judge.counts).toEqual({ statements: 2, denied: 2, masked: 0 });
+  });
+});
+
+describe("a decision is made afresh", () => {
+  test("when the policy in force changes, in both directions", () => {
+    const bench = new Bench([allow]);
+    bench.analysed("SELECT 1", read);
+    expect(bench.execute("SELECT 1").kind).toBe("permit");
+    bench.policy = policyOf("v2", [allow, deny]);
+    expect(bench.execute("SELECT 1").kind).toBe("refuse");
+    bench.policy = policyOf("v3", [allow]);
+    expect(bench.execute("SELECT 1").kind).toBe("permit");
+    expect(bench.statements.map(({ sameAs, decision }) => [sameAs, decision["policyVersion"]])).toEqual([
+      [undefined, "v1"],
+      [undefined, "v2"],
+      [undefined, "v3"],
+    ]);
+  });
+
+  test("when the catalog or its labels change", () => {
+    const mask: RuleSpec = {
+      name: "pii",
+      effect: "mask",
+      entities: ["US_SSN"],
+      operator: { kind: "redact" },
+      influences: "equality",
+    };
+    const bench = new Bench([allow, mask]);
+    const ssn: StatementModel = { ...read, columns: [{ name: "ssn", origins: ["public.customers.ssn"], exact: true }] };
+    bench.analysed("SELECT ssn FROM customers", ssn);
+    const field = { name: "ssn", tableOid: 100, columnNumber: 2, typeOid: 25, format: "text" } as const;
+    const plan = (): unknown => {
+      const permission = bench.execute("SELECT ssn FROM customers");
+      return permission.kind === "permit" ? permission.statements[0]!.planColumns([field]) : permission;
+    };
+    expect(plan()).toEqual([expect.anything()]);
+    bench.state = stateOf(catalog, labelColumns([], catalog));
+    expect(bench.execute("SELECT ssn FROM customers")).toMatchObject({ kind: "permit" });
+    expect(bench.statements.map(({ decision, sameAs }) => [decision["effect"], sameAs])).toEqual([
+      ["mask", undefined],
+      ["allow", undefined],
+    ]);
+    bench.state = stateOf(catalog, labelColumns(classifiers, catalog));
+    expect(plan()).toEqual([expect.anything()]);
+  });
+
+  test.each([
+    ["the time", 'request.time < timestamp("2026-01-05T13:00:00Z")'],
+    ["the session", 'session.startedAt < timestamp("2027-01-01T00:00:00Z") && request.time < timestamp("2026-01-05T13:00:00Z")'],
+  ])("where a condition looks at %s", (_what, when) => {
+    const bench = new Bench([{ ...allow, when }]);
+    bench.analysed("SELECT 1", read);
+    expect([bench.execute("SELECT 1").kind, bench.execute("SELECT 1").kind]).toEqual(["permit", "permit"]);
+    bench.nowMs += 2 * 3_600_000;
+    expect(bench.execute("SELECT 1").kind).toBe("refuse");
+    expect(bench.statements.every(({ sameAs }) => sameAs === undefined)).toBe(true);
+  });
+
+  test("how columns are edited is asked again while the catalog is being changed", () => {
+    const mask: RuleSpec = {
+      name: "pii",
+      effect: "mask",
+      entities: ["US_SSN"],
+      operator: { kind: "redact" },
+      influences: "equality",
+    };
+    const bench = new Bench([allow, mask]);
+    bench.analysed("SELECT f()", { ...read, columns: [{ name: "f", origins: [], exact: false }] });
+    const field = { name: "f", tableOid: 0, columnNumber: 0, typeOid: 23, format: "text" } as const;
+    const first = bench.execute("SELECT f()") as Permission; // permitted by the rule above
+    const second = bench.execute("SELECT f()") as Permission; // the same
+    expect(first.statements[0]).not.toBe(second.statements[0]);
+    expect(first.statements[0]!.planColumns([field])).toBeNull();
+    bench.dirty = true;
+    expect(second.statements[0]!.planColumns([field])).not.toBeNull();
+  });
+});
+
+test("endings of statements reach the log under their numbers", () => {
+  const bench = new Bench([allow]);
+  bench.analysed("SELECT 1", read);
+  bench.execute("SELECT 1");
+  const permission = bench.execute("SELECT 1") as Permission; // permitted by the rule above
+  bench.judge.finished(permission, 0, { ok: true, tag: "SELECT 1", rows: 1 });
+  bench.log.append({ kind: "released", bytes: Buffer.from("row") });
+  expect(bench.records.at(-1)).toMatchObject({
+    kind: "released",
+    sequence: 2,
+    finished: [{ number: 2, ok: true, tag: "SELECT 1", rows: 1 }],
+  });
+});
