@@ -13,11 +13,11 @@ export const planted: readonly CustomerValues[] = [
   { ssn: "611-23-4077", email: "ada.lovelace@example.com", card: "378282246310005" },
 ];
 
-/** The same shapes with other contents and the same last four: a masked caller must not see the difference. */
+/** The same shapes (separators and lengths) with other contents and the same last four: what a partial mask shows is equal. */
 export const plantedOther: readonly CustomerValues[] = [
-  { ssn: "318-62-9382", email: "mary.jackson@example.org", card: "4716461583321881" },
-  { ssn: "229-71-5462", email: "hedy.lamarr0@example.net", card: "2223000048404444" },
-  { ssn: "703-18-4077", email: "joan.clarke0@example.com", card: "371449635390005" },
+  { ssn: "318-62-9382", email: "clara.barton@sampl1e.org", card: "4716461581001881" },
+  { ssn: "229-71-5462", email: "hedy.lamarr@sampl2e.net", card: "2223000041044444" },
+  { ssn: "703-18-4077", email: "ivy.comptons@sampl3e.com", card: "371449631020005" },
 ];
 
 /** Everything of `customers` that no caller with a mask may see, as plain strings to search for. */
