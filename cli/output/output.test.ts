@@ -70,7 +70,7 @@ describe("replay", () => {
       },
       { kind: "row", atMs: 1_260, values: ["1", "***-**-1234"] },
       { kind: "complete", atMs: 1_260, tag: "SELECT 1" },
-      { kind: "error", atMs: 1_300, fields: { S: "ERROR", C: "42501", M: "not allowed", H: "Ask." } },
+      { kind: "error", atMs: 1_300, fields: { severity: "ERROR", sqlState: "42501", message: "not allowed", hint: "Ask." } },
       { kind: "alert", atMs: 1_300, alert: { code: "x", message: "look" } },
       { kind: "finished", atMs: 1_300, finished: {} },
       { kind: "closed", atMs: 2_000, closed: { code: "closed", statements: 2, denied: 1, masked: 1 } },

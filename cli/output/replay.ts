@@ -113,7 +113,8 @@ function describeStatement(statement: Readonly<Record<string, unknown>>, at: str
 /** Two lines at most: what was decided by which rule, and what is masked how. */
 export function describeDecision(decision: Readonly<Record<string, unknown>>): readonly string[] {
   const reason = text(decision["reason"]);
-  const columns = Array.isArray(decision["columns"]) ? decision["columns"].filter(isRecord) : [];
+  const released = decision["effect"] !== "deny" && decision["effect"] !== "approve";
+  const columns = released && Array.isArray(decision["columns"]) ? decision["columns"].filter(isRecord) : [];
   const masked = columns.flatMap((column) => {
     const mask = column["mask"];
     return isRecord(mask) ? [`${text(column["name"])} (${text(mask["entity"])}, ${text(mask["operator"])})`] : [];
@@ -128,7 +129,7 @@ export function describeDecision(decision: Readonly<Record<string, unknown>>): r
 function describeFields(fallback: string, fields: Readonly<Record<string, string>>): readonly string[] {
   const pick = (letter: string, word: string): string | undefined => fields[word] ?? fields[letter];
   const severity = pick("S", "severity") ?? fallback;
-  const code = pick("C", "code");
+  const code = pick("C", "sqlState");
   const detail = pick("D", "detail");
   const hint = pick("H", "hint");
   return [
