@@ -31,7 +31,7 @@ interface Ratio {
   readonly to: string;
   readonly median: number;
   readonly first?: number;
-  readonly then?: number;
+  readonly later?: number;
 }
 
 interface Load {
@@ -41,7 +41,7 @@ interface Load {
   /** Turns transactions per second into the row's figure. */
   readonly scale: number;
   readonly unit: string;
-  readonly ratios: readonly { readonly of: Side; readonly to: Side; readonly first?: number; readonly then?: number }[];
+  readonly ratios: readonly { readonly of: Side; readonly to: Side; readonly first?: number; readonly later?: number }[];
 }
 
 const quick = process.argv.includes("--quick");
@@ -97,7 +97,7 @@ function loads(sides: Sides): readonly Load[] {
     scale: 1,
     unit: "tps",
     ratios: [
-      { of: sluice, to: bouncer, ...(mode === "prepared" && clients === 8 ? { first: 0.65, then: 1 } : {}) },
+      { of: sluice, to: bouncer, ...(mode === "prepared" && clients === 8 ? { first: 0.65, later: 1 } : {}) },
       { of: sluice, to: direct },
     ],
   });
@@ -126,7 +126,7 @@ function loads(sides: Sides): readonly Load[] {
       args: ["-S", "-M", "prepared", "-c", "32", "-T", String(SECONDS)],
       scale: 1,
       unit: "tps",
-      ratios: [{ of: sluiceStrict, to: sluice, first: 0.75, then: 0.9 }],
+      ratios: [{ of: sluiceStrict, to: sluice, first: 0.75, later: 0.9 }],
     },
     {
       name: "select-only, prepared, 1 client, no TLS, recording strict against relaxed",
@@ -140,7 +140,7 @@ function loads(sides: Sides): readonly Load[] {
       "bulk SELECT, not masked, no TLS, recording relaxed",
       [direct, bouncer, sluice],
       [
-        { of: sluice, to: bouncer, first: 0.75, then: 0.9 },
+        { of: sluice, to: bouncer, first: 0.75, later: 0.9 },
         { of: sluice, to: direct },
       ],
     ),
@@ -148,7 +148,7 @@ function loads(sides: Sides): readonly Load[] {
       "bulk SELECT, two columns masked, eight searched, no TLS, recording relaxed",
       [direct, bouncer, sluiceMasked],
       [
-        { of: sluiceMasked, to: bouncer, first: 0.45, then: 0.7 },
+        { of: sluiceMasked, to: bouncer, first: 0.45, later: 0.7 },
         { of: sluiceMasked, to: direct },
       ],
     ),
@@ -175,12 +175,12 @@ async function measure(load: Load): Promise<Row> {
       rounds: figures.get(side)!.map((figure) => Number(figure.toFixed(1))),
       ...(side.pid === undefined ? {} : { cpuUsPerTransaction: Number((median(cpu.get(side)!) * 1e6).toFixed(1)) }),
     })),
-    ratios: load.ratios.map(({ of, to, first, then }) => ({
+    ratios: load.ratios.map(({ of, to, first, later }) => ({
       of: of.name,
       to: to.name,
       median: median(figures.get(of)!.map((figure, round) => figure / figures.get(to)![round]!)),
       ...(first === undefined ? {} : { first }),
-      ...(then === undefined ? {} : { then }),
+      ...(later === undefined ? {} : { later }),
     })),
   };
 }
@@ -191,11 +191,11 @@ function print(row: Row): void {
     const cpu = cpuUsPerTransaction === undefined ? "" : `   ${cpuUsPerTransaction.toFixed(1)} µs CPU a transaction`;
     console.log(`  ${side.padEnd(28)} ${median.toFixed(unit === "tps" ? 0 : 1).padStart(9)} ${unit}${cpu}`);
   }
-  for (const { of, to, median, first, then } of row.ratios) {
+  for (const { of, to, median, first, later } of row.ratios) {
     const aim =
       first === undefined
         ? ""
-        : `   first ${first}: ${median >= first ? "reached" : "NOT reached"}${then === undefined ? "" : `; then ${then}: ${median >= then ? "reached" : "NOT reached"}`}`;
+        : `   first ${first}: ${median >= first ? "reached" : "NOT reached"}${later === undefined ? "" : `; then ${later}: ${median >= later ? "reached" : "NOT reached"}`}`;
     console.log(`  ${of} / ${to} = ${median.toFixed(2)}${aim}`);
   }
 }

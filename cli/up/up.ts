@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { createCoLocatedAgent } from "@sluice/agent/link.ts";
 import { startControlPlane } from "@sluice/control-plane/control-plane.ts";
 import type { ControlPlane, ManifestFile } from "@sluice/control-plane/interface.ts";
+import { assertNever } from "@sluice/core/assert-never.ts";
 import type { Config } from "@sluice/core/config.ts";
 import { defaultLimits, type Limits } from "@sluice/core/limits.ts";
 import { systemClock, systemRandom } from "@sluice/core/system.ts";
@@ -99,7 +100,12 @@ async function start(options: StartOptions, started: Started): Promise<ReadyFile
     },
   });
 
-  const agentLink = createCoLocatedAgent({ ...shared, bindings: config.agent.secrets, readEnvironment: options.environment, log: plane("agent") });
+  const agentLink = createCoLocatedAgent({
+    ...shared,
+    bindings: config.agent.secrets,
+    readEnvironment: options.environment,
+    log: plane("agent"),
+  });
   started.push({ name: "agent", stop: () => agentLink.close() });
   const serving = await startGateway({
     ...shared,
@@ -144,6 +150,8 @@ function certificateOf(config: Config, controlPlane: ControlPlane): { certFile: 
       return { certFile: tls.certFile, keyFile: tls.keyFile };
     case "plaintext-loopback":
       return null;
+    default:
+      return assertNever(tls);
   }
 }
 

@@ -57,7 +57,7 @@ function load(snapshot: Snapshot): PolicyInForce {
   if (faults.length > 0) {
     throw new GatewayError(
       "config_invalid",
-      `The policy snapshot has faults: ${faults.map((fault) => `${fault.path}: ${fault.message}`).join("; ")}`,
+      `The policy snapshot has faults: ${faults.map((fault) => `${fault.kind} ${fault.name} ${fault.path.join(".")}: ${fault.message}`).join("; ")}`,
     );
   }
   return {
