@@ -61,9 +61,12 @@ export interface StatementModel {
   readonly hasWhere: boolean;
   readonly limit: number | null;
   readonly undecided: readonly string[];
-  /** Null when the statement returns no rows; empty array when it returns rows of unknown columns is written as [`*`]. */
+  /** Null when the statement returns no rows. */
   readonly columns: readonly OutputColumn[] | null;
-  /** False when the number of `columns` is not known (a `*` over an unknown relation): every output then has origin `*`. */
+  /**
+   * False when the number of output columns is not known (a `*` over an unknown or a system relation): `columns` then has one
+   * entry whose origins stand for every output; [`*`] unless something is known of all of them.
+   */
   readonly columnsKnown: boolean;
 
   // for the gateway

@@ -69,8 +69,9 @@ function insert(node: Part, scope: Scope, target: Source, lineage: Lineage): Ori
 
 /** `excluded`: the row that was to be inserted, under the target's column names. */
 function excludedSource(target: Source, inserted: Origins): Source {
+  const { named: _named, ...rest } = target;
   const columns = target.columns?.map((column) => ({ name: column.name, origins: inserted, exact: false })) ?? null;
-  return { ...target, columns, all: inserted, name: "excluded", schemas: [], qualifiedOnly: true };
+  return { ...rest, columns, all: inserted, name: "excluded", schemas: [], qualifiedOnly: true };
 }
 
 /** SET: what an expression reads flows into its column, unless it is that column's own value. Returns what flowed. */

@@ -27,6 +27,8 @@ export interface Column extends Value {
 export interface Rows {
   readonly columns: readonly Column[] | null;
   readonly all: Origins;
+  /** Where `columns` is null because a name may mean several relations: the columns any of them has, for lookups by name. */
+  readonly named?: readonly Column[];
 }
 
 /** One name of a FROM clause. */
@@ -143,7 +145,8 @@ const NO_COLUMNS: readonly Column[] = [];
 
 /** Renames the first columns, as `AS t(a, b)` does. */
 export function renamed(rows: Rows, names: readonly string[]): Rows {
-  if (names.length === 0 || rows.columns === null) return rows;
+  if (names.length === 0) return rows;
+  if (rows.columns === null) return unknownRows(rows.all);
   return { columns: rows.columns.map((column, at) => ({ ...column, name: names[at] ?? column.name })), all: rows.all };
 }
 

@@ -56,8 +56,9 @@ export function unqualified(name: string, scope: Scope): Value {
     for (const source of level.sources) {
       if (source.qualifiedOnly) continue;
       related ||= source.relation;
-      if (source.columns === null) open.push(source.all);
-      hits.push(...columnsNamed(source.columns, name));
+      const columns = source.columns ?? source.named;
+      if (columns === undefined) open.push(source.all);
+      else hits.push(...columnsNamed(columns, name));
     }
     if (hits.length > 0) {
       // With several it is the merged column of a USING join, or an error.
@@ -76,7 +77,7 @@ export function unqualified(name: string, scope: Scope): Value {
 }
 
 function columnOf(source: Source, name: string, lineage: Lineage): Value {
-  const hits = columnsNamed(source.columns, name);
+  const hits = columnsNamed(source.columns ?? source.named ?? null, name);
   if (hits.length === 1) return hits[0]!;
   if (hits.length > 1) return derived(union(hits.map((hit) => hit.origins)));
   if (source.relation && systemColumns.has(name)) return derived(CLEAN);
@@ -96,7 +97,7 @@ function everything(scope: Scope): Origins {
 }
 
 function merged(sources: readonly Source[]): Source {
-  const first = sources[0]!;
+  const { named: _named, ...first } = sources[0]!;
   return { ...first, columns: null, all: union(sources.map((source) => source.all)) };
 }
 

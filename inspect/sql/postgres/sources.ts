@@ -228,7 +228,7 @@ function sourceOf(
   name: string | null,
   flags: Partial<Pick<Source, "schemas" | "qualifiedOnly" | "relation">>,
 ): Source {
-  return { columns: rows.columns, all: rows.all, name, schemas: [], qualifiedOnly: false, relation: false, ...flags };
+  return { ...rows, name, schemas: [], qualifiedOnly: false, relation: false, ...flags };
 }
 
 function aliasOf(body: Fields): { readonly name: string; readonly columns: readonly string[] } {
@@ -252,11 +252,27 @@ export function namedRows(all: readonly RelationRows[]): RelationRows {
       rows.columns.length === names?.length &&
       rows.columns.every((column, at) => column.name === names[at]),
   );
-  if (!alike || first.columns === null) return { ...unknownRows(origins), schemas };
+  if (!alike || first.columns === null) return { ...unknownRows(origins), schemas, ...columnsOfAny(all) };
   const columns = first.columns.map((column, at) => ({
     name: column.name,
     origins: union(all.map((rows) => rows.columns?.[at]?.origins ?? UNKNOWN)),
     exact: false,
   }));
   return { columns, all: origins, schemas };
+}
+
+/** Each name stands for the columns of that name in any of the relations. Not given where one of them is unknown. */
+function columnsOfAny(all: readonly RelationRows[]): { readonly named?: readonly Column[] } {
+  if (all.some((rows) => rows.columns === null)) return {};
+  const groups = new Map<string, Column[]>();
+  for (const rows of all) {
+    for (const column of rows.columns ?? []) groups.set(column.name, [...(groups.get(column.name) ?? []), column]);
+  }
+  return {
+    named: [...groups].map(([name, columns]) => ({
+      name,
+      origins: union(columns.map((column) => column.origins)),
+      exact: columns.length === 1 && columns[0]!.exact,
+    })),
+  };
 }
