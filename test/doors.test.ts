@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { makeCertificate } from "./support/certificates.ts";
+import { type CertificateFilesOnDisk, makeCertificate } from "./support/certificates.ts";
 import { embeddedLibraries, type Orders, startOrders } from "./support/orders.ts";
 import { openTcp, RawClient } from "./support/raw-client.ts";
 import { runCommand } from "./support/sluice.ts";
@@ -265,8 +265,9 @@ describe("a gateway that must go", () => {
 describe("doors as configured", () => {
   let own: Orders;
   let directory: string;
+  let certificate: CertificateFilesOnDisk;
   beforeAll(async () => {
-    const certificate = await makeCertificate("first");
+    certificate = await makeCertificate("first");
     directory = certificate.directory;
     own = await startOrders({
       config: (config) =>
@@ -281,6 +282,7 @@ describe("doors as configured", () => {
   });
   afterAll(async () => {
     await own?.stop();
+    await certificate?.remove();
   });
   const door = (): { port: number; caFile: string } => ({ port: own.sluice.port, caFile: join(directory, "ca.pem") });
   const proxied = (): { port: number; caFile: string } => ({

@@ -1,5 +1,5 @@
 /** Certificates for tests: a CA and a server certificate for 127.0.0.1 and localhost, as files. */
-import { mkdtemp, readFile, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { makeAuthority, makeServerCertificate, type PemPair } from "@sluice/control-plane/ca/certificates.ts";
@@ -10,6 +10,7 @@ export interface CertificateFilesOnDisk {
   readonly caFile: string;
   readonly certFile: string;
   readonly keyFile: string;
+  remove(): Promise<void>;
 }
 
 /** Makes `NAME.cert.pem` and `NAME.key.pem`; in a directory of an earlier call they come from the same CA. */
@@ -20,6 +21,7 @@ export async function makeCertificate(name: string, directory?: string): Promise
     caFile: join(folder, "ca.pem"),
     certFile: join(folder, `${name}.cert.pem`),
     keyFile: join(folder, `${name}.key.pem`),
+    remove: () => rm(folder, { recursive: true, force: true }),
   };
   const authority = directory === undefined ? await newAuthority(folder) : await readAuthority(folder);
   const server = await makeServerCertificate(authority, ["127.0.0.1", "localhost"], Date.now(), systemRandom);

@@ -58,10 +58,10 @@ export async function startIssuer(audience: string): Promise<Issuer> {
     },
     rotate,
     requests: () => requests,
-    stop: () =>
-      new Promise((resolve) => {
-        server.closeAllConnections();
-        server.close(() => resolve());
-      }),
+    stop: async () => {
+      server.closeAllConnections();
+      await new Promise<void>((resolve) => void server.close(() => resolve()));
+      await certificate.remove();
+    },
   };
 }

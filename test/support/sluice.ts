@@ -3,7 +3,7 @@
  * in it. What it writes to stdout and stderr is kept, to be searched.
  */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { access, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { access, chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -53,6 +53,8 @@ export interface Sluice {
 
 export async function startSluice(options: SluiceOptions): Promise<Sluice> {
   const directory = options.directory ?? (await mkdtemp(join(tmpdir(), "sluice-test-")));
+  // Started by root, the store's server runs as somebody else, who must be able to pass; else the store would live elsewhere.
+  await chmod(directory, 0o711);
   await mkdir(join(directory, "manifests"), { recursive: true });
   await writeFile(join(directory, "config.yaml"), options.config);
   for (const [name, text] of Object.entries(options.manifests)) await writeFile(join(directory, "manifests", name), text);
