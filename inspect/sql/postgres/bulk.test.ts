@@ -41,10 +41,10 @@ describe("bulk export", () => {
     ["SELECT * FROM archive.orders", "export archive.orders"],
     // by form, whatever the bounds
     ["COPY customers TO STDOUT", "export public.customers"],
-    ["COPY countries TO STDOUT", "export public.countries"],
-    ["COPY (SELECT * FROM countries WHERE code = 'x') TO STDOUT", "export public.countries"],
-    ["CREATE TABLE t2 AS SELECT * FROM countries WHERE code = 'x'", "export public.countries"],
-    ["SELECT * INTO t2 FROM countries WHERE code = 'x'", "export public.countries"],
+    ["COPY countries TO STDOUT", "shape public.countries"],
+    ["COPY (SELECT * FROM countries WHERE code = 'x') TO STDOUT", "shape public.countries"],
+    ["CREATE TABLE t2 AS SELECT * FROM countries WHERE code = 'x'", "shape public.countries"],
+    ["SELECT * INTO t2 FROM countries WHERE code = 'x'", "shape public.countries"],
     ["SELECT query_to_xml('select 1', true, true, '')", "export"],
     ["SELECT table_to_xml('customers', true, true, '')", "export"],
     // of small relations it is a shape only

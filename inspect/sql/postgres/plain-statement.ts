@@ -181,7 +181,11 @@ function bulkOf(statement: Part, query: Part | undefined, reached: ReachedRelati
   if (copiesWhole(statement)) {
     const stored = reached.direct.filter((relation) => relation.kind !== "sequence");
     const any = stored.length > 0 || reached.unknownNames.length > 0;
-    return { bulkExport: any, bulkShape: any, bulkRelations: stored.map(qualifiedName).sort() };
+    return {
+      bulkShape: any,
+      bulkExport: reached.unknownNames.length > 0 || isLarge(stored, index, settings),
+      bulkRelations: stored.map(qualifiedName).sort(),
+    };
   }
   if (query === undefined || query !== statement) return NOT_BULK;
   const relations = carriedWhole(query, index, settings);
