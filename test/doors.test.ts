@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { copyFile, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import type { TLSSocket } from "node:tls";
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type CertificateFilesOnDisk, makeCertificate } from "./support/certificates.ts";
@@ -193,16 +194,17 @@ describe("before authentication", () => {
   });
 
   it("refuses start-up settings that say who the caller is, or how text is read", async () => {
-    for (const parameters of [
+    const refused: readonly Readonly<Record<string, string>>[] = [
       { role: "postgres" },
       { replication: "database" },
       { standard_conforming_strings: "off" },
       { client_encoding: "SJIS" },
       { options: "-c session_authorization=postgres" },
       { session_preload_libraries: "x" },
-    ]) {
+    ];
+    for (const parameters of refused) {
       const client = await RawClient.connect(at());
-      const answers = await client.login({ token: orders.agent, parameters: parameters as Record<string, string> }); // one of several shapes
+      const answers = await client.login({ token: orders.agent, parameters });
       expect(errorsOf(answers)[0], JSON.stringify(parameters)).toMatchObject({ S: "FATAL", C: "42501" });
       client.vanish();
     }
@@ -342,7 +344,7 @@ describe("doors as configured", () => {
   it("serves a changed certificate to new connections and keeps the old one while the new is broken", async () => {
     const fingerprint = async (): Promise<string> => {
       const client = await RawClient.connect(door());
-      const { raw } = (client.socket as import("node:tls").TLSSocket).getPeerCertificate(); // connect made it TLS
+      const { raw } = (client.socket as TLSSocket).getPeerCertificate(); // connect made it TLS
       client.vanish();
       return createHash("sha256").update(raw).digest("hex");
     };

@@ -97,11 +97,11 @@ describe("recordings", () => {
 
   it("hold everything a caller had received when the power went", async () => {
     const sessions = await Promise.all([open(orders.agent), open(orders.agent), open(orders.dba)]);
-    let running = true;
+    const power = new AbortController();
     const work = sessions.map(async ({ client }, at) => {
       const received: (readonly (string | null)[])[] = [];
       let sequence = 0;
-      while (running && !client.isClosed) {
+      while (!power.signal.aborted && !client.isClosed) {
         sequence += 1;
         client.send(query(`SELECT ${sequence} AS n, ssn, '${at}' AS who FROM customers WHERE id = ${1 + (sequence % 3)}`));
         try {
@@ -118,7 +118,7 @@ describe("recordings", () => {
     });
     await delay(1_500);
     await orders.sluice.kill();
-    running = false;
+    power.abort();
     const received = await Promise.all(work);
     for (const rows of received) expect(rows.length).toBeGreaterThan(10);
 
