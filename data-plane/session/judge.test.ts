@@ -10,7 +10,7 @@ import { compileDetector } from "@sluice/inspect/dlp/detect.ts";
 import { compileSnapshot } from "@sluice/inspect/policy/compile.ts";
 import { labelColumns } from "@sluice/inspect/policy/labels.ts";
 import { catalogOf, principal, relation, session } from "@sluice/inspect/policy/sample-input.ts";
-import type { Analysis, StatementModel } from "@sluice/inspect/sql/model.ts";
+import type { Analysis, SessionScope, StatementModel } from "@sluice/inspect/sql/model.ts";
 import type { BoundValue, Permission, Refusal } from "@sluice/inspect/wire/judgement.ts";
 import { describe, expect, test } from "vitest";
 import type { Analyser } from "../analysis/analyser.ts";
@@ -77,6 +77,7 @@ const deny: RuleSpec = { name: "none", effect: "deny", when: "true", reason: "no
 class Bench {
   readonly records: SessionRecord[] = [];
   readonly analyses = new Map<string, Analysis>();
+  readonly scopes: SessionScope[] = [];
   policy: PolicyInForce;
   state: CatalogState = stateOf(catalog, labelColumns(classifiers, catalog));
   nowMs = Date.UTC(2026, 0, 5, 12);
@@ -98,7 +99,12 @@ class Bench {
         current: at(() => this.state),
         dirty: at(() => this.dirty),
       }),
-      analyser: Object.assign({} as Analyser, { cached: ({ text }: { text: string }) => this.analyses.get(text) }),
+      analyser: Object.assign({} as Analyser, {
+        cached: ({ text, scope }: { text: string; scope: SessionScope }) => {
+          this.scopes.push(scope);
+          return this.analyses.get(text);
+        },
+      }),
       policies: Object.defineProperty(
         {} as PolicyStore,
         "current",
@@ -272,5 +278,31 @@ test("endings of statements reach the log under their numbers", () => {
     kind: "released",
     sequence: 2,
     finished: [{ number: 2, ok: true, tag: "SELECT 1", rows: 1 }],
+  });
+});
+
+describe("a name that SQL made", () => {
+  test("is forgotten when a protocol message gives or takes it: the target may run another text under it", () => {
+    const bench = new Bench([allow]);
+    const prepared: StatementModel = { ...read, scopeChange: { kind: "prepare", name: "s", model: read } };
+    const declared: StatementModel = { ...read, scopeChange: { kind: "declare", name: "s", model: read } };
+    bench.analysed("PREPARE s AS SELECT 1", prepared);
+    bench.analysed("DECLARE s CURSOR FOR SELECT 1", declared);
+    for (const text of ["PREPARE s AS SELECT 1", "DECLARE s CURSOR FOR SELECT 1"]) {
+      const permission = bench.execute(text);
+      if (permission.kind === "permit") bench.judge.finished(permission, 0, { ok: true, tag: "", rows: 0 });
+    }
+    bench.analysed("SELECT 1", read);
+    const namesAt = (): readonly string[] => {
+      bench.execute("SELECT 1");
+      const scope = bench.scopes.at(-1)!;
+      return [...Object.keys(scope.prepared), ...Object.keys(scope.cursors).map((name) => `cursor ${name}`)];
+    };
+    expect(namesAt()).toEqual(["s", "cursor s"]);
+    bench.judge.nameTaken("portal", "other");
+    bench.judge.nameTaken("portal", "s");
+    expect(namesAt()).toEqual(["s"]);
+    bench.judge.nameTaken("statement", "s");
+    expect(namesAt()).toEqual([]);
   });
 });

@@ -144,6 +144,12 @@ export class SessionJudge implements Judge {
     });
   }
 
+  nameTaken(of: "statement" | "portal", name: string): void {
+    const known = of === "statement" ? this.#scope.prepared : this.#scope.cursors;
+    if (name === "" || !Object.hasOwn(known, name)) return;
+    this.#scope = applyScopeChange(this.#scope, { kind: of === "statement" ? "deallocate" : "close", name });
+  }
+
   /** No transaction is open any more: DDL, if there was any, can be seen by others. */
   transactionEnded(): void {
     if (!this.#ddlOpen) return;

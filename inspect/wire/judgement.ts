@@ -91,6 +91,11 @@ export interface Judge {
   judge(request: StatementRequest): Judgement | "pending";
   /** Called once per statement that ran to its end, with the permission it ran under and its index in the text. */
   finished(permission: Permission, index: number, outcome: StatementOutcome): void;
+  /**
+   * A protocol message that gives or takes a name is on its way to the target. SQL's PREPARE and DECLARE use the same names, so
+   * what SQL made under it may be gone: EXECUTE and FETCH of it must not be judged by what it was.
+   */
+  nameTaken?(of: "statement" | "portal", name: string): void;
   /** An asynchronous notification's payload may be released as it is. */
   readonly notificationsClear: boolean;
 }

@@ -208,6 +208,7 @@ export class CallerSide {
     const statement: PreparedStatement = { name, text: text!, scrub: judgement.scrub, parameterTypes, fields: undefined };
     const change: NameChange<PreparedStatement> = { name, value: statement, segment: state.segment };
     state.statements.propose(change);
+    state.judge.nameTaken?.("statement", name);
     state.toTarget(frame.bytes);
     state.toTarget(encodeDescribe("S", name));
     state.answers.push({ ...common, substitute: null, statement: change });
@@ -241,6 +242,7 @@ export class CallerSide {
     const portal: Portal = { statement: resolved.value, parameterFormats, parameters, resultFormats, rows: 0 };
     const change: NameChange<Portal> = { name: bind.portal, value: portal, segment: state.segment };
     state.portals.propose(change);
+    state.judge.nameTaken?.("portal", bind.portal);
     state.toTarget(frame.bytes);
     const { scrub } = resolved.value;
     state.answers.push({ kind: "bind", done: false, substitute: null, scrub, portal: change, swallowed: false });
@@ -322,6 +324,7 @@ export class CallerSide {
     const change = { name, value: null, segment: state.segment };
     if (of === "statement") state.statements.propose(change);
     else state.portals.propose(change);
+    state.judge.nameTaken?.(of, name);
     state.segmentOpen = true;
     state.toTarget(frame.bytes);
     state.answers.push({

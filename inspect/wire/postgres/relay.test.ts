@@ -93,6 +93,14 @@ describe("refusal", () => {
     expect(session.server.ran).not.toContain("rows b 1");
   });
 
+  it("tells the judge of every name that protocol messages give or take, which SQL may have known by another text", () => {
+    const session = world();
+    session.run(
+      join(query("prepare s as rows a 1"), close("S", "s"), parse("s", "rows b 1"), bind("p", "s"), close("P", "p"), sync),
+    );
+    expect(session.judge.taken).toEqual(["statement s", "statement s", "portal p", "portal p"]);
+  });
+
   it("keeps the old statement when a Parse of the same name fails", () => {
     const session = world();
     const received = session.run(

@@ -34,6 +34,7 @@ export interface Rule {
 export class TestJudge implements Judge {
   readonly asked: StatementRequest[] = [];
   readonly outcomes: (StatementOutcome & { readonly text: string })[] = [];
+  readonly taken: string[] = [];
   readonly #rule: (text: string) => Rule;
   readonly #resolved = new Set<string>();
   readonly #texts = new WeakMap<Permission, string>();
@@ -70,6 +71,10 @@ export class TestJudge implements Judge {
     };
     this.#texts.set(permission, text);
     return permission;
+  }
+
+  nameTaken(of: "statement" | "portal", name: string): void {
+    this.taken.push(`${of} ${name}`);
   }
 
   finished(permission: Permission, _index: number, outcome: StatementOutcome): void {
