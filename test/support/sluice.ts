@@ -86,7 +86,10 @@ export async function startSluice(options: SluiceOptions): Promise<Sluice> {
   const exited = new Promise<number>((resolve) =>
     child.once("exit", (code, signal) => resolve(code ?? (signal === null ? 1 : 128))),
   );
-  const ready = await waitForReady(readyFile, child, exited, () => written);
+  const ready = await waitForReady(readyFile, child, exited, () => written).catch(async (error: unknown) => {
+    if (options.directory === undefined) await rm(directory, { recursive: true, force: true });
+    throw error;
+  });
   const cli = (...cliArgs: string[]): Promise<CommandResult> =>
     runCommand(process.execPath, [launcher, ...cliArgs, "--ready-file", readyFile], directory);
   const signal = async (name: "SIGTERM" | "SIGKILL"): Promise<number> => {
