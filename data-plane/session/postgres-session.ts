@@ -24,13 +24,19 @@ export interface PostgresSessionParts {
 /** A caller that does not take its last bytes is cut off. Milliseconds. */
 const GOODBYE_MS = 2_000;
 
+interface Held {
+  readonly bytes: Buffer;
+  durable: boolean;
+}
+
 export class PostgresSession {
   readonly #parts: PostgresSessionParts;
   readonly #relay: PostgresRelay;
   readonly #ended: Promise<string>;
   #resolveEnded: (code: string) => void = () => {};
   #endCode: string | undefined;
-  /** Bytes recorded but not yet durable, in order of release. */
+  /** Recorded but not yet durable, in order of release, and how many bytes that is. */
+  readonly #held: Held[] = [];
   #unreleasedBytes = 0;
   /** Set while bytes to the target wait for their statement's record. */
   #forwardGate: Promise<void> | undefined;
@@ -160,21 +166,37 @@ export class PostgresSession {
   #release(buffers: Buffer[]): void {
     const bytes = buffers.length === 1 ? buffers[0]! : Buffer.concat(buffers);
     this.#parts.sessionLog.append({ kind: "released", bytes });
-    if (!this.#parts.judge.strict && this.#unreleasedBytes === 0) {
+    if (!this.#parts.judge.strict && this.#unreleasedBytes === 0 && !this.#parts.sessionLog.crowded) {
       this.#parts.caller.write(bytes);
       return;
     }
+    this.#hold(bytes);
+  }
+
+  /** Keeps bytes back until they are durable. A crowded spool resolves later calls before earlier ones, so that order is kept here. */
+  #hold(bytes: Buffer): void {
+    const held: Held = { bytes, durable: false };
+    this.#held.push(held);
     this.#unreleasedBytes += bytes.length;
-    // Calls resolve in the order they were made, so chunks leave in order.
     this.#parts.sessionLog.durable().then(
       () => {
-        this.#unreleasedBytes -= bytes.length;
-        if (!this.#parts.caller.destroyed) this.#parts.caller.write(bytes);
-        if (this.#endCode === undefined) this.#balance();
-        else if (this.#unreleasedBytes === 0) this.#closeBoth();
+        held.durable = true;
+        this.#letGo();
       },
       (error: unknown) => this.#fail(toGatewayError(error)),
     );
+  }
+
+  /** Sends what is durable, up to the first that is not. */
+  #letGo(): void {
+    const { caller } = this.#parts;
+    for (let first = this.#held[0]; first?.durable === true; first = this.#held[0]) {
+      this.#held.shift();
+      this.#unreleasedBytes -= first.bytes.length;
+      if (!caller.destroyed) caller.write(first.bytes);
+    }
+    if (this.#endCode === undefined) this.#balance();
+    else if (this.#unreleasedBytes === 0) this.#closeBoth();
   }
 
   #analyse(): void {
@@ -233,19 +255,26 @@ export class PostgresSession {
   /** After what is still on its way to the disk; at once where the spool itself has failed (the sentence holds no data). */
   #sayLast(lastWords: Buffer): void {
     const { caller, sessionLog } = this.#parts;
-    const say = (): void => {
-      this.#unreleasedBytes -= lastWords.length;
-      if (!caller.destroyed) caller.write(lastWords);
-      this.#closeBoth();
-    };
-    this.#unreleasedBytes += lastWords.length;
     try {
       sessionLog.append({ kind: "released", bytes: lastWords });
     } catch {
-      say();
+      caller.write(lastWords);
+      this.#closeBoth();
       return;
     }
-    sessionLog.durable().then(say, say);
+    const held: Held = { bytes: lastWords, durable: false };
+    this.#held.push(held);
+    this.#unreleasedBytes += lastWords.length;
+    sessionLog.durable().then(
+      () => {
+        held.durable = true;
+        this.#letGo();
+      },
+      () => {
+        if (!caller.destroyed) caller.write(lastWords);
+        this.#closeBoth();
+      },
+    );
   }
 
   #closeBoth(): void {

@@ -57,6 +57,11 @@ export class SessionLog {
     return this.#spool.durable();
   }
 
+  /** The spool fills faster than it is emptied: release nothing before `durable` has resolved, whatever the mode. */
+  get crowded(): boolean {
+    return this.#spool.crowded;
+  }
+
   #write(body: SessionRecordBody): void {
     this.#spool.append({ sessionId: this.sessionId, sequence: this.#sequence, atMs: this.#clock.nowMs(), ...body });
     this.#sequence += 1;

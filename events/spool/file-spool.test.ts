@@ -190,6 +190,18 @@ describe("file spool", () => {
     await emptying;
   });
 
+  test("says that it is crowded from half full until it was emptied", async () => {
+    const spool = await openSpool({ limits: { spoolBytesMax: 100_000 } });
+    await appendDurably(spool, [releasedRecord(1, 0, "x".repeat(40_000))]);
+    expect(spool.crowded).toBe(false);
+    spool.append(releasedRecord(1, 1, "x".repeat(20_000)));
+    expect(spool.crowded).toBe(true);
+    await spool.durable();
+    expect(spool.crowded).toBe(true);
+    await spool.trim(spool.end);
+    expect(spool.crowded).toBe(false);
+  });
+
   test("an over-long record and an over-long queue are refused", async () => {
     const spool = await openSpool({ limits: { spoolRecordBytesMax: 1_000, spoolQueueBytesMax: 2_000 } });
     expect(() => spool.append(releasedRecord(1, 0, "x".repeat(1_000)))).toThrow(/larger than the spool accepts/);

@@ -59,6 +59,8 @@ export async function openFileSpool(options: FileSpoolOptions): Promise<FileSpoo
 const SEGMENT_BYTES = 64 * 1024 * 1024;
 /** One group: large enough that syncs do not matter, small enough to be read back whole. */
 const GROUP_BYTES = 4 * 1024 * 1024;
+/** So much is written although nobody waits for it: what lies in memory for long costs more to collect than to write. */
+const WANTED_BYTES = 1024 * 1024;
 /** One batch of a follower: about this much. */
 const BATCH_BYTES = 4 * 1024 * 1024;
 /** Records nobody waits for (relaxed mode) are committed after this time, well within the second that is promised. */
@@ -164,8 +166,12 @@ class DiskSpool implements FileSpool {
     this.#queue.push({ record, encoded });
     this.#queuedBytes += bytes;
     this.#appendedCount += 1;
-    if (this.#queuedBytes >= GROUP_BYTES) this.#want();
+    if (this.#queuedBytes >= WANTED_BYTES) this.#want();
     else this.#relaxedTimer ??= setTimeout(() => this.#want(), RELAXED_COMMIT_MS).unref();
+  }
+
+  get crowded(): boolean {
+    return this.#end + this.#queuedBytes - this.#start > this.#limits.spoolBytesMax / 2;
   }
 
   durable(): Promise<void> {
@@ -179,7 +185,7 @@ class DiskSpool implements FileSpool {
     const bytes = appendedBytes - this.#weighedBytes;
     this.#weighedBytes = appendedBytes;
     const leftBytes = Math.max(1, this.#limits.spoolBytesMax - (appendedBytes - this.#start));
-    if (leftBytes > this.#limits.spoolBytesMax / 2) return 0;
+    if (!this.crowded) return 0;
     this.#owedMs += (bytes / leftBytes) * THROTTLE_HORIZON_MS;
     if (this.#owedMs < THROTTLE_MS_MIN) return 0;
     const pauseMs = Math.min(this.#owedMs, THROTTLE_MS_MAX);
@@ -230,6 +236,7 @@ class DiskSpool implements FileSpool {
         if (position > this.#end) throw new GatewayError("not_found", `The spool has not come to position ${position} yet.`);
         await writeMark(this.#mark, position);
         this.#start = position;
+        this.#recent.forgetBefore(position);
         for (const wake of this.#wakeDrained.splice(0)) wake();
         await removeBefore(this.#options, this.#segments, position);
       });

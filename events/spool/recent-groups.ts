@@ -44,6 +44,15 @@ export class RecentGroups {
     return { records: parts.length === 1 ? first.records : parts.flat(), next: last.next };
   }
 
+  /** Drops groups that end at or before `position`: nobody reads them any more, and their bytes should die young. */
+  forgetBefore(position: SpoolPosition): void {
+    for (const [oldest, group] of this.#groups) {
+      if (group.next > position) break;
+      this.#groups.delete(oldest);
+      this.#bytes -= group.bytes;
+    }
+  }
+
   clear(): void {
     this.#groups.clear();
     this.#bytes = 0;
