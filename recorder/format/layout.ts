@@ -46,6 +46,8 @@ export const BLOCK_PAYLOAD_BYTES_MAX: number = 64 * 1024 * 1024;
 
 export const BLOCK_MAGIC: Buffer = Buffer.from("SB", "latin1");
 
+/** How a payload is compressed, in a block's head: one zstd frame. 0: not at all. */
+const ZSTD = 2;
 const MAGIC = Buffer.from("SLUICERC", "latin1");
 const VERSION = 1;
 const CREATED_AT = 16;
@@ -85,7 +87,7 @@ export function encodeBlockHead(head: BlockHead): Buffer {
   const bytes = Buffer.alloc(BLOCK_HEAD_BYTES);
   BLOCK_MAGIC.copy(bytes);
   bytes[2] = kinds.indexOf(head.kind);
-  bytes[3] = head.compressed ? 1 : 0;
+  bytes[3] = head.compressed ? ZSTD : 0;
   bytes.writeUInt32BE(head.index, 4);
   bytes.writeBigUInt64BE(BigInt(head.firstSequence), 8);
   bytes.writeUInt32BE(head.records, 16);
@@ -99,7 +101,7 @@ export function encodeBlockHead(head: BlockHead): Buffer {
 /** Returns the head of a block, or in words why these bytes are none. */
 export function decodeBlockHead(bytes: Buffer): BlockHead | string {
   const kind = kinds[bytes[2]!] ?? null;
-  if (kind === null || bytes[3]! > 1 || !bytes.subarray(0, BLOCK_MAGIC.length).equals(BLOCK_MAGIC))
+  if (kind === null || (bytes[3] !== 0 && bytes[3] !== ZSTD) || !bytes.subarray(0, BLOCK_MAGIC.length).equals(BLOCK_MAGIC))
     return "has a head of no known kind";
   const storedBytes = bytes.readUInt32BE(20);
   const plainBytes = bytes.readUInt32BE(24);
@@ -107,7 +109,7 @@ export function decodeBlockHead(bytes: Buffer): BlockHead | string {
   const firstSequence = Number(bytes.readBigUInt64BE(8));
   if (!Number.isSafeInteger(firstSequence)) return "declares an impossible sequence";
   const previousHash = Buffer.from(bytes.subarray(PREVIOUS_AT, BLOCK_HEAD_BYTES));
-  const compressed = bytes[3] === 1;
+  const compressed = bytes[3] === ZSTD;
   return {
     kind,
     compressed,

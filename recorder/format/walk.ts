@@ -3,7 +3,7 @@
  * come as an iterable. Never hands out records of a block that does not hash to what stands behind it, and holds one block in memory.
  */
 import { promisify } from "node:util";
-import { inflate, type ZlibOptions } from "node:zlib";
+import { zstdDecompress, type ZstdOptions } from "node:zlib";
 import type { SessionId } from "@sluice/core/ids.ts";
 import { decodeRecord } from "@sluice/events/spool/record-codec.ts";
 import type { SessionRecord } from "@sluice/events/session-events.ts";
@@ -50,7 +50,7 @@ export type WalkStep =
   /** The walk ends here. `incomplete`: the file ends within a block, as after a crash. */
   | { readonly kind: "broken"; readonly incomplete: boolean; readonly reason: string };
 
-const inflateAside = promisify<Buffer, ZlibOptions, Buffer>(inflate);
+const decompressAside = promisify<Buffer, ZstdOptions, Buffer>(zstdDecompress);
 
 /** Yields the header, then each block; ends after the last whole block, or with a `broken` step. */
 export async function* walkRecording(source: ByteSource): AsyncGenerator<WalkStep, void, undefined> {
@@ -175,8 +175,8 @@ function parseFault(plain: Buffer): { readonly expected: number; readonly receiv
 async function decompress(head: BlockHead, payload: Buffer): Promise<Buffer | null> {
   if (!head.compressed) return payload.length === head.plainBytes ? payload : null;
   try {
-    const bytesMax = Math.max(64, head.plainBytes); // 64: the least zlib takes as a chunk
-    const plain = await inflateAside(payload, { maxOutputLength: bytesMax, chunkSize: bytesMax });
+    const bytesMax = Math.max(64, head.plainBytes); // 64: the least Node takes as a chunk
+    const plain = await decompressAside(payload, { maxOutputLength: bytesMax, chunkSize: bytesMax });
     return plain.length === head.plainBytes ? plain : null;
   } catch {
     return null;
