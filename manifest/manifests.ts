@@ -39,6 +39,8 @@ export interface ManifestSet {
   readonly faults: readonly Fault[];
   /** Where a value stands, for faults that are found later; the nearest place around it when it does not exist itself. */
   locate(kind: string, name: string, path: ValuePath): Location | undefined;
+  /** What was written at a path of a document, whatever else is wrong with it; undefined where there is nothing. */
+  valueAt(kind: string, name: string, path: ValuePath): unknown;
 }
 
 /** Reads and checks all files as one set. Never throws for anything a file holds. */
@@ -63,6 +65,7 @@ export function parseManifests(files: readonly SourceFile[]): ManifestSet {
       const source = sources.get(`${kind}/${name}`);
       return source === undefined ? undefined : { file: source.file, ...source.positionOf(path) };
     },
+    valueAt: (kind, name, path) => valueAt(sources.get(`${kind}/${name}`)?.value, path),
   };
 }
 
@@ -251,7 +254,7 @@ function textAt(value: unknown, path: readonly string[]): string | undefined {
   return typeof found === "string" ? found : undefined;
 }
 
-function valueAt(value: unknown, path: readonly string[]): unknown {
+function valueAt(value: unknown, path: ValuePath): unknown {
   let found = value;
   for (const key of path) {
     if (typeof found !== "object" || found === null || !Object.hasOwn(found, key)) return undefined;

@@ -7,6 +7,8 @@ import { toGatewayError } from "@sluice/core/errors.ts";
 import type { IdentityProviderSpec, Snapshot } from "@sluice/core/snapshot.ts";
 import { compileDetector } from "@sluice/inspect/dlp/detect.ts";
 import { compileSnapshot } from "@sluice/inspect/policy/compile.ts";
+import { compileCondition } from "@sluice/inspect/policy/conditions.ts";
+import { sortFaults } from "@sluice/manifest/fault.ts";
 import { type ManifestSet, parseManifests } from "@sluice/manifest/manifests.ts";
 import type { ManifestFile } from "../interface.ts";
 
@@ -32,9 +34,13 @@ export function checkManifests(files: readonly ManifestFile[], development: Iden
     ...(column === undefined ? {} : { column }),
     message,
   }));
-  // Only a set that parses is worth compiling: its snapshot is empty otherwise.
+  // A set with faults has an empty snapshot: what its conditions and patterns say is then read from the documents as written.
   if (faults.length === 0) faults.push(...compileFaults(set), ...developmentFaults(set, development));
-  if (faults.length > 0) return { snapshot: undefined, faults };
+  else faults.push(...faultsAsWritten(set, faults));
+  if (faults.length > 0) {
+    const order = files.map((file) => file.path);
+    return { snapshot: undefined, faults: sortFaults(faults, order) };
+  }
   return { snapshot: withDevelopmentIssuer(set.snapshot, development), faults };
 }
 
@@ -55,12 +61,72 @@ function compileFaults(set: ManifestSet): readonly ManifestFault[] {
     try {
       compileDetector(classifier.entity, classifier.values);
     } catch (error) {
-      const { message, hint } = toGatewayError(error);
       const field = classifier.values.kind === "builtin" ? "detector" : "pattern";
-      report("Classifier", classifier.name, ["spec", "values", field], hint === undefined ? message : `${message} ${hint}`);
+      report("Classifier", classifier.name, ["spec", "values", field], sentenceOf(error));
     }
   }
   return faults;
+}
+
+function sentenceOf(error: unknown): string {
+  const { message, hint } = toGatewayError(error);
+  return hint === undefined ? message : `${message} ${hint}`;
+}
+
+/**
+ * Faults of conditions and patterns in documents that have other faults too, so that an author sees all of them at once. Nothing is
+ * said of a place where `known` has a fault already.
+ */
+function faultsAsWritten(set: ManifestSet, known: readonly ManifestFault[]): readonly ManifestFault[] {
+  const taken = new Set(known.map(placeOf));
+  return set.documents.flatMap(({ kind, name }) =>
+    (kind === "Policy" ? conditionsOf(set, name) : patternsOf(set, kind, name)).flatMap(({ path, fault }) => {
+      const place = set.locate(kind, name, path);
+      if (place === undefined || taken.has(placeOf(place))) return [];
+      const message = fault();
+      return message === undefined ? [] : [{ file: place.file, line: place.line, column: place.column, message }];
+    }),
+  );
+}
+
+/** A text that must compile, and how to learn what is wrong with it. */
+interface ToCompile {
+  readonly path: readonly (string | number)[];
+  readonly fault: () => string | undefined;
+}
+
+function conditionsOf(set: ManifestSet, policy: string): readonly ToCompile[] {
+  const rules = set.valueAt("Policy", policy, ["spec", "rules"]);
+  if (!Array.isArray(rules)) return [];
+  return rules.flatMap((_, index): readonly ToCompile[] => {
+    const field = (name: string): unknown => set.valueAt("Policy", policy, ["spec", "rules", index, name]);
+    const when = field("when");
+    if (typeof when !== "string") return [];
+    const fault = (): string | undefined => {
+      const result = compileCondition(when, field("effect") === "allow");
+      return result.ok ? undefined : `rule '${String(field("name"))}': ${result.message}`;
+    };
+    return [{ path: ["spec", "rules", index, "when"], fault }];
+  });
+}
+
+function patternsOf(set: ManifestSet, kind: string, name: string): readonly ToCompile[] {
+  const path = ["spec", "values", "pattern"];
+  const pattern = set.valueAt(kind, name, path);
+  if (kind !== "Classifier" || typeof pattern !== "string") return [];
+  const fault = (): string | undefined => {
+    try {
+      compileDetector(String(set.valueAt(kind, name, ["spec", "entity"])), { kind: "pattern", pattern, context: [] });
+      return undefined;
+    } catch (error) {
+      return sentenceOf(error);
+    }
+  };
+  return [{ path, fault }];
+}
+
+function placeOf({ file, line, column }: { readonly file: string; readonly line: number; readonly column?: number }): string {
+  return `${file}:${line}:${column ?? 0}`;
 }
 
 /** The development issuer's name and address are its own: a manifest must not stand in for it. */
