@@ -45,6 +45,10 @@ export interface CatalogColumn {
   readonly number: number;
   readonly name: string;
   readonly typeOid: number;
+  /** Numbers of the columns of the same relation that a generated column is computed from. Absent: it is not generated. */
+  readonly generatedFrom?: readonly number[];
+  /** OID of the relation whose columns a value holds as fields: for composite and row types, also in arrays and domains. */
+  readonly rowOf?: number;
 }
 
 export interface CatalogFunction {

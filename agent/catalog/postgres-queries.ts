@@ -27,13 +27,32 @@ export function beginQuery(lockTimeoutMs: number, statementTimeoutMs: number): s
   ].join("; ");
 }
 
-/** oid, schema, name, relkind, is system, estimated rows, parents as JSON, columns as JSON ([number, name, type]). */
+/** The columns that a generated column is computed from: what its expression depends on, but for the column itself. */
+const GENERATED_FROM = `CASE WHEN a.attgenerated <> '' THEN
+  (SELECT coalesce(json_agg(DISTINCT d.refobjsubid), '[]') FROM pg_catalog.pg_depend d
+    JOIN pg_catalog.pg_attrdef e ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = e.oid
+    WHERE e.adrelid = a.attrelid AND e.adnum = a.attnum AND d.refclassid = 'pg_catalog.pg_class'::regclass
+      AND d.refobjid = a.attrelid AND d.refobjsubid > 0 AND d.refobjsubid <> a.attnum) END`;
+
+/** The relation behind a composite or row type, through arrays and domains. */
+const ROW_OF = `CASE WHEN a.atttypid >= ${FIRST_USER_OID} THEN
+  (WITH RECURSIVE inner_types (oid) AS (
+    SELECT a.atttypid
+    UNION
+    SELECT CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.typelem END
+    FROM inner_types JOIN pg_catalog.pg_type t ON t.oid = inner_types.oid WHERE t.typbasetype <> 0 OR t.typelem <> 0)
+  SELECT max(t.typrelid::bigint) FROM inner_types JOIN pg_catalog.pg_type t ON t.oid = inner_types.oid WHERE t.typrelid <> 0) END`;
+
+/**
+ * oid, schema, name, relkind, is system, estimated rows, parents as JSON, columns as JSON
+ * ([number, name, type, numbers it is generated from, relation of its row type]).
+ */
 export const relationsQuery: string = `
 SELECT c.oid, n.nspname, c.relname, c.relkind, ${isSystemSchema("n")}, c.reltuples::bigint,
   (SELECT json_agg(i.inhparent::bigint ORDER BY i.inhseqno) FROM pg_catalog.pg_inherits i
     WHERE i.inhrelid = c.oid AND c.relkind IN ('r', 'p', 'f')),
   CASE WHEN ${isSystemSchema("n")} THEN NULL ELSE
-    (SELECT json_agg(json_build_array(a.attnum, a.attname, a.atttypid::bigint) ORDER BY a.attnum)
+    (SELECT json_agg(json_build_array(a.attnum, a.attname, a.atttypid::bigint, ${GENERATED_FROM}, ${ROW_OF}) ORDER BY a.attnum)
       FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) END
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c', 't')`;

@@ -55,6 +55,11 @@ CREATE TABLE public.events_2025 PARTITION OF public.events FOR VALUES FROM ('202
 CREATE TABLE public.events_2026 PARTITION OF public.events FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
 CREATE TABLE public.old_customers (closed date) INHERITS (public.customers);
 CREATE SEQUENCE public.numbers;
+CREATE TYPE public.contact AS (label text, ssn text);
+CREATE DOMAIN public.known_contact AS public.contact;
+CREATE TABLE public.cards (
+  one public.contact, many public.contact[], checked public.known_contact, whole public.customers, states public.email[]
+);
 ANALYZE;`;
 
 describe.each([
@@ -95,6 +100,23 @@ describe.each([
       [7, "made"],
     ]);
     expect(customers.columns[1]?.typeOid).toBe(25);
+    expect(customers.columns.map(({ generatedFrom }) => generatedFrom)).toEqual([
+      undefined,
+      undefined,
+      undefined,
+      undefined,
+      [1],
+      undefined,
+    ]);
+    expect(customers.columns.some(({ rowOf }) => rowOf !== undefined)).toBe(false);
+    const contact = find("public", "contact").oid;
+    expect(find("public", "cards").columns.map(({ rowOf }) => rowOf)).toEqual([
+      contact,
+      contact,
+      contact,
+      customers.oid,
+      undefined,
+    ]);
     const names = ["checked", "is_mine", "next_code", "ruled", "same_length", "stamp", "twice"];
     expect(customers.hiddenFunctions).toEqual(names.map((name) => `public.${name}`));
     expect(find("public", "events").hiddenFunctions).toEqual([]);
@@ -145,7 +167,9 @@ describe.each([
     ]);
     expect(catalog.userOperators).toEqual(["=~="]);
     expect(catalog.userTypes.map(({ name, kind }) => [name, kind])).toEqual([
+      ["contact", "composite"],
       ["email", "domain"],
+      ["known_contact", "domain"],
       ["mood", "enum"],
       ["pair", "composite"],
       ["span", "range"],

@@ -239,16 +239,25 @@ function columnsOf(json: string | null | undefined): readonly CatalogColumn[] {
   if (json === null || json === undefined) return [];
   return (JSON.parse(json) as unknown[]).map((entry) => {
     if (!Array.isArray(entry)) throw unexpected("column");
-    const [attribute, name, typeOid] = entry as unknown[]; // what an array holds is checked right below
+    const [attribute, name, typeOid, generatedFrom, rowOf] = entry as unknown[]; // what an array holds is checked right below
     if (typeof attribute !== "number" || typeof name !== "string" || typeof typeOid !== "number") throw unexpected("column");
-    return { number: attribute, name, typeOid };
+    return {
+      number: attribute,
+      name,
+      typeOid,
+      ...(generatedFrom === null || generatedFrom === undefined ? {} : { generatedFrom: numbersIn(generatedFrom) }),
+      ...(typeof rowOf === "number" ? { rowOf } : {}),
+    };
   });
 }
 
 function numbersOf(json: string | null | undefined): readonly number[] {
   if (json === null || json === undefined) return [];
-  const values: unknown = JSON.parse(json);
-  if (!Array.isArray(values) || !values.every((value) => typeof value === "number")) throw unexpected("list of parents");
+  return numbersIn(JSON.parse(json));
+}
+
+function numbersIn(values: unknown): readonly number[] {
+  if (!Array.isArray(values) || !values.every((value) => typeof value === "number")) throw unexpected("list of numbers");
   return values;
 }
 

@@ -90,5 +90,6 @@ function originOnWire(field: FieldDescription, state: CatalogState): Origin | "u
   // System relations' columns, and system columns (ctid, xmin) of any table, hold no rows' values.
   if (kind === "system" || field.columnNumber < 0) return { origins: [], exact: true };
   const qualified = state.labels.qualifiedByOid(field.tableOid, field.columnNumber);
-  return qualified === undefined ? "unknown" : { origins: [qualified], exact: true };
+  if (qualified === undefined) return "unknown";
+  return { origins: [qualified], exact: !state.labels.isGenerated(field.tableOid, field.columnNumber) };
 }

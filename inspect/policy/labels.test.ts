@@ -1,7 +1,7 @@
 import type { ClassifierSpec } from "@sluice/core/snapshot.ts";
 import { describe, expect, it } from "vitest";
 import { labelColumns } from "./labels.ts";
-import { catalogOf, INT4, relation } from "./sample-input.ts";
+import { catalogOf, INT4, relation, TEXT } from "./sample-input.ts";
 
 function classifier(entity: string, over: Partial<ClassifierSpec>): ClassifierSpec {
   return { name: entity.toLowerCase(), entity, columns: [], columnNames: [], ...over };
@@ -110,6 +110,44 @@ describe("labelColumns", () => {
       expect(labels.entitiesByOid(11, 1)).toEqual(["X"]);
       expect(labels.entitiesByOid(11, 2)).toEqual([]);
     }
+  });
+
+  it("follows fields into the columns that hold them, and columns into what is generated from them", () => {
+    const holding = catalogOf([
+      relation(20, "public.contact", ["label", "ssn"], { kind: "composite" }),
+      {
+        ...relation(21, "public.wrapped", []),
+        kind: "composite",
+        columns: [{ number: 1, name: "inner", typeOid: 20_000, rowOf: 20 }],
+      },
+      {
+        ...relation(22, "public.people", []),
+        columns: [
+          { number: 1, name: "ssn", typeOid: TEXT },
+          { number: 2, name: "area", typeOid: TEXT, generatedFrom: [1] },
+          { number: 3, name: "initial", typeOid: TEXT, generatedFrom: [4] },
+          { number: 4, name: "name", typeOid: TEXT },
+          { number: 5, name: "person", typeOid: 20_001, rowOf: 20 },
+          { number: 6, name: "deep", typeOid: 20_002, rowOf: 21 },
+          { number: 7, name: "other", typeOid: 20_003, rowOf: 999 },
+        ],
+      },
+      relation(23, "public.people_1", ["ssn", "area"], { parents: [22] }),
+      {
+        ...relation(24, "public.seen", ["id"], { kind: "view" }),
+        columns: [{ number: 1, name: "p", typeOid: 20_001, rowOf: 20 }],
+      },
+    ]);
+    const labels = labelColumns([classifier("X", { columnNames: ["ssn"] })], holding);
+    expect([...labels.labelled.keys()].sort()).toEqual([
+      "public.people.area",
+      "public.people.deep",
+      "public.people.person",
+      "public.people.ssn",
+      "public.people_1.area",
+      "public.people_1.ssn",
+    ]);
+    expect([1, 2, 3].map((number) => labels.isGenerated(22, number))).toEqual([false, true, true]);
   });
 
   it("shares labels where names with dots collide", () => {

@@ -1,6 +1,7 @@
 /**
  * Which entity each base column carries, from the classifiers' column paths and names and the target's catalog. Labels follow
- * inheritance and partitions in both directions. Must never drop a label in doubt: names that collide share their labels.
+ * inheritance and partitions in both directions, fields into the columns that hold them, and columns into what is generated from
+ * them. Must never drop a label in doubt: names that collide share their labels.
  */
 import type { Catalog, CatalogRelation } from "@sluice/core/catalog.ts";
 import type { ClassifierSpec } from "@sluice/core/snapshot.ts";
@@ -14,6 +15,8 @@ export interface ColumnLabels {
   qualifiedByOid(oid: number, columnNumber: number): string | undefined;
   /** True for relations that hold rows of their own: tables, partitioned and foreign tables. False for anything unknown. */
   isBaseTable(oid: number): boolean;
+  /** The column is computed from others of its row: what is left visible of it could be any part of them. */
+  isGenerated(oid: number, columnNumber: number): boolean;
   /** False only for columns whose type cannot hold a text (numbers, times, booleans …); true when the column is not known. */
   mayHoldText(qualified: string): boolean;
   readonly hasLabels: boolean;
@@ -45,7 +48,7 @@ export function labelColumns(classifiers: readonly ClassifierSpec[], catalog: Ca
       }
     }
   }
-  spreadOverFamilies(catalog.relations, entities);
+  spread(catalog.relations, entities, matchers);
   return new CatalogLabels(catalog.relations, entities);
 }
 
@@ -56,6 +59,7 @@ class CatalogLabels implements ColumnLabels {
   readonly #names = new Map<string, string>();
   readonly #byOid = new Map<string, readonly string[]>();
   readonly #textless = new Set<string>();
+  readonly #generated = new Set<string>();
 
   constructor(relations: readonly CatalogRelation[], entities: ReadonlyMap<string, ReadonlySet<string>>) {
     const labelled = new Map<string, Set<string>>();
@@ -70,6 +74,7 @@ class CatalogLabels implements ColumnLabels {
         const qualified = `${relationName}.${column.name}`;
         const key = columnKey(relation.oid, column.number);
         this.#names.set(key, qualified);
+        if (column.generatedFrom !== undefined) this.#generated.add(key);
         (textlessTypes.has(column.typeOid) ? this.#textless : maybeText).add(qualified);
         const found = entities.get(key);
         if (found === undefined) continue;
@@ -114,12 +119,16 @@ class CatalogLabels implements ColumnLabels {
     return kind === "table" || kind === "partitioned" || kind === "foreign";
   }
 
+  isGenerated(oid: number, columnNumber: number): boolean {
+    return this.#generated.has(columnKey(oid, columnNumber));
+  }
+
   mayHoldText(qualified: string): boolean {
     return !this.#textless.has(qualified);
   }
 }
 
-const none: readonly string[] = [];
+const none: readonly never[] = [];
 
 /** Built-in PostgreSQL types (pg_type.dat) whose values are never free text: bool, numbers, oid, times, uuid, bytea, money. */
 const textlessTypes: ReadonlySet<number> = new Set([
@@ -139,6 +148,8 @@ function add(to: Map<string, Set<string>>, key: string, value: string): void {
 interface ColumnMatcher {
   readonly entity: string;
   matches(relation: CatalogRelation, column: string): boolean;
+  /** The same by the name alone, for fields of composite types: they hold nothing themselves. */
+  matchesName(column: string): boolean;
 }
 
 function matcherOf(classifier: ClassifierSpec): ColumnMatcher {
@@ -146,6 +157,7 @@ function matcherOf(classifier: ClassifierSpec): ColumnMatcher {
   const names = classifier.columnNames.map(wildcard);
   return {
     entity: classifier.entity,
+    matchesName: (column) => names.some((name) => name(column)),
     matches(relation, column) {
       if (holdsData(relation) && names.some((name) => name(column))) return true;
       return paths.some(([schema, table, name]) => {
@@ -176,6 +188,52 @@ function wildcard(pattern: string): (text: string) => boolean {
     }
     return at <= folded.length - last.length;
   };
+}
+
+/** Until nothing is added: a field may be a row itself, and what is generated from a column may be inherited. */
+function spread(
+  relations: readonly CatalogRelation[],
+  entities: Map<string, Set<string>>,
+  matchers: readonly ColumnMatcher[],
+): void {
+  const fields = new Map<string, Set<string>>();
+  for (const { oid, columns } of relations.filter(({ kind }) => kind === "composite")) {
+    for (const { number, name } of columns) {
+      for (const { entity, matchesName } of matchers) if (matchesName(name)) add(fields, columnKey(oid, number), entity);
+    }
+  }
+  let before: number;
+  do {
+    before = sizeOf(entities) + sizeOf(fields);
+    spreadIntoColumns(relations, entities, fields);
+    spreadOverFamilies(relations, entities);
+  } while (sizeOf(entities) + sizeOf(fields) > before);
+}
+
+function sizeOf(entities: ReadonlyMap<string, ReadonlySet<string>>): number {
+  let size = 0;
+  for (const of of entities.values()) size += of.size;
+  return size;
+}
+
+/** A column that holds rows holds their fields; a generated column tells about the columns it is computed from. */
+function spreadIntoColumns(
+  relations: readonly CatalogRelation[],
+  entities: Map<string, Set<string>>,
+  fields: Map<string, Set<string>>,
+): void {
+  const byOid = new Map(relations.map((relation) => [relation.oid, relation]));
+  for (const relation of relations) {
+    if (relation.system || relation.kind === "view") continue;
+    for (const { number, generatedFrom, rowOf } of relation.columns) {
+      const sources = (generatedFrom ?? none).map((source) => columnKey(relation.oid, source));
+      const row = rowOf === undefined ? undefined : byOid.get(rowOf);
+      for (const field of row?.columns ?? none) sources.push(columnKey(row!.oid, field.number));
+      const found = sources.flatMap((source) => [...(entities.get(source) ?? none), ...(fields.get(source) ?? none)]);
+      const target = relation.kind === "composite" ? fields : entities;
+      for (const entity of found) add(target, columnKey(relation.oid, number), entity);
+    }
+  }
 }
 
 /** A row of a child is a row of its parent: within one inheritance or partition tree, columns of one name share their labels. */
