@@ -8,7 +8,7 @@ import { applyScopeChange, emptyScope } from "@sluice/inspect/sql/scope.ts";
 import type { DecisionExplainer, ExplainRequest } from "@sluice/rpc/explain.ts";
 import type { GatewayParts } from "./gateway-parts.ts";
 import { decisionJson } from "./session/statement-records.ts";
-import { resolveResource } from "./session/resource-access.ts";
+import { findResource } from "./session/resource-access.ts";
 
 export function createExplainer(parts: GatewayParts): DecisionExplainer {
   return { explain: (request) => explain(parts, request) };
@@ -18,7 +18,8 @@ async function explain(parts: GatewayParts, request: ExplainRequest): Promise<Re
   if (request.sql.length === 0) throw new GatewayError("statement_invalid", "There is no statement to explain.");
   const policy = parts.policies.current;
   const principal = principalOf(request, policy.snapshot.identityProviders[0]?.issuer ?? "");
-  const { resource, database } = resolveResource(policy, principal, request.resource, "postgres");
+  // Whoever no policy lets reach the resource is told at login that there is none; here the answer is the denial and its reason.
+  const { resource, database } = findResource(policy, request.resource, "postgres") ?? unknownResource(request.resource);
   const catalog = parts.catalogs.entry(resource, database);
   const { bulkRowsMin, bulkLimitMax, safeFunctions } = resource.inspection;
   const nowMs = parts.clock.nowMs();
@@ -63,6 +64,12 @@ async function explain(parts: GatewayParts, request: ExplainRequest): Promise<Re
     for (const { scopeChange } of analysis.statements) if (scopeChange !== null) scope = applyScopeChange(scope, scopeChange);
   }
   return decision;
+}
+
+function unknownResource(name: string): never {
+  throw new GatewayError("resource_unknown", `There is no resource '${name}', or it does not list this database.`, {
+    hint: "Give the name of an applied Resource, as dbname would: orders, or orders/archive for a further database of it.",
+  });
 }
 
 function principalOf({ as }: ExplainRequest, issuer: string): Principal {

@@ -12,12 +12,18 @@ export interface ResolvedResource {
 
 /** Takes `resource` or `resource/database`. Throws `resource_unknown`. */
 export function resolveResource(policy: PolicyInForce, principal: Principal, name: string, protocol: Protocol): ResolvedResource {
+  const found = findResource(policy, name, protocol);
+  if (found === undefined || !mayReach(policy.compiled, principal, found.resource)) throw unknown();
+  return found;
+}
+
+/** The same for those who may know what there is, such as the platform team: nobody's reach is asked. */
+export function findResource(policy: PolicyInForce, name: string, protocol: Protocol): ResolvedResource | undefined {
   const slash = name.indexOf("/");
   const resource = policy.resources.get(slash < 0 ? name : name.slice(0, slash));
-  if (resource === undefined || resource.protocol !== protocol || !mayReach(policy.compiled, principal, resource))
-    throw unknown();
+  if (resource === undefined || resource.protocol !== protocol) return undefined;
   const database = slash < 0 ? resource.target.database : name.slice(slash + 1);
-  if (database !== resource.target.database && !resource.target.databases.includes(database)) throw unknown();
+  if (database !== resource.target.database && !resource.target.databases.includes(database)) return undefined;
   return { resource, database };
 }
 
