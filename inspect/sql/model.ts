@@ -72,6 +72,11 @@ export interface StatementModel {
   // for the gateway
   /** Base columns (or `*`) whose values may flow into a relation, setting, channel or new object. */
   readonly writeFlows: readonly string[];
+  /**
+   * Base columns (or `*`) that an expression of the output is computed from which tells about them otherwise: it may fail for some
+   * values, return several rows, or is evaluated only for some and can be noticed. Absent: none.
+   */
+  readonly tells?: readonly string[];
   /** Every base column of every relation reached, views resolved (`schema.table`): what error texts may speak of. */
   readonly reaches: readonly string[];
   /** System relations that hold samples of data or other sessions' statements. */

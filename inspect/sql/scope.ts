@@ -84,6 +84,7 @@ function both(a: StatementModel, b: StatementModel, doubts: readonly string[]): 
     limit: a.limit === null || b.limit === null ? null : Math.max(a.limit, b.limit),
     undecided: unique([...a.undecided, ...b.undecided, ...doubts]),
     ...columnsOfBoth(a, b),
+    tells: unique([...(a.tells ?? []), ...(b.tells ?? [])]),
     writeFlows: unique([...a.writeFlows, ...b.writeFlows]),
     reaches: unique([...a.reaches, ...b.reaches]),
     sensitiveCatalogs: unique([...a.sensitiveCatalogs, ...b.sensitiveCatalogs]),

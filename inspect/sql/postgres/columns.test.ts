@@ -84,6 +84,9 @@ table("whole rows taint", [
 
 table("aggregates and windows", [
   ["SELECT count(*), count(ssn), count(DISTINCT name) FROM customers", "count:; count:; count:"],
+  ["SELECT count(CASE WHEN ssn LIKE '5%' THEN 1 END) FROM customers", "count: customers.ssn"],
+  ["SELECT count(nullif(left(ssn, 1), '5')) FROM customers", "count: customers.ssn"],
+  ["SELECT count(x.a) FROM (SELECT CASE WHEN ssn LIKE '5%' THEN 1 END AS a FROM customers) x", "count: customers.ssn"],
   ["SELECT min(ssn), max(name) FROM customers", "min: customers.ssn; max: customers.name"],
   ["SELECT string_agg(name, ',' ORDER BY ssn) FROM customers", "string_agg: customers.name, customers.ssn"],
   ["SELECT sum(total) FILTER (WHERE status = 'x') FROM orders", "sum: orders.status, orders.total"],

@@ -3,7 +3,7 @@
  * is below it, so a node kind unknown here loses nothing. `count` is neutral; functions that cannot be known give `*`.
  */
 import { assertNever } from "@sluice/core/assert-never.ts";
-import { isWholeRelationExport, keepsArguments } from "./function-lists.ts";
+import { isWholeRelationExport, keepsArguments, returnsRows } from "./function-lists.ts";
 import { calledName, functionNature } from "./functions.ts";
 import { CLEAN, derived, type Lineage, type Origins, type Scope, UNKNOWN, union, type Value } from "./lineage.ts";
 import { resolveReference } from "./references.ts";
@@ -64,7 +64,8 @@ function callOrigins(call: Part, scope: Scope, lineage: Lineage): Origins {
   const nature = functionNature(names, lineage.index, lineage.settings);
   switch (nature.kind) {
     case "builtin":
-      return name === "count" && window.size === 0 ? CLEAN : all;
+      if (returnsRows(name)) lineage.influence(all, "other");
+      return name === "count" && window.size === 0 && countsPlainly(call, scope, lineage) ? CLEAN : all;
     case "safe":
       return all;
     case "escape":
@@ -75,6 +76,14 @@ function callOrigins(call: Part, scope: Scope, lineage: Lineage): Origins {
     default:
       return assertNever(nature);
   }
+}
+
+/** `count(*)` and `count(column)` of an unmodified column: anything else can be made to count a condition on a value. */
+function countsPlainly(call: Part, scope: Scope, lineage: Lineage): boolean {
+  return partsOf(call.body["args"]).every((arg) => {
+    const { origins, exact } = lineage.evaluate(arg, scope);
+    return exact || origins.size === 0;
+  });
 }
 
 function isRowColumn(names: readonly string[], args: readonly Origins[], lineage: Lineage): boolean {

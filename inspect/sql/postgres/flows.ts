@@ -59,6 +59,8 @@ export function definitionFlows(
     case "ViewStmt":
     case "RuleStmt":
     case "CreateTrigStmt":
+    case "CreatePolicyStmt": // its condition may look into any relation, and shows which rows meet it
+    case "AlterPolicyStmt":
     case "AlterObjectSchemaStmt":
       addColumns(flows, relations);
       break;

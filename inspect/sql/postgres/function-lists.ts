@@ -24,6 +24,21 @@ export function isWholeRelationExport(name: string): boolean {
   return /^(query|table|schema|database|cursor)_to_xml/.test(name);
 }
 
+/** True for built-in functions that return rows: how many there are tells about what they are given. */
+export function returnsRows(name: string): boolean {
+  return rowReturning.has(name) || /^(pg_ls_|pg_show_|pg_stat_get_)/.test(name);
+}
+
+/** PostgreSQL 18's functions with `proretset` that take values (pg_proc); those that only read the server's state are left out. */
+const rowReturning: ReadonlySet<string> = new Set(
+  `_pg_expandarray aclexplode generate_series generate_subscripts json_array_elements json_array_elements_text json_each
+  json_each_text json_object_keys json_populate_recordset json_to_recordset jsonb_array_elements jsonb_array_elements_text
+  jsonb_each jsonb_each_text jsonb_object_keys jsonb_path_query jsonb_path_query_tz jsonb_populate_recordset
+  jsonb_to_recordset pg_get_multixact_members pg_get_publication_tables pg_mcv_list_items pg_options_to_table
+  pg_partition_ancestors pg_partition_tree pg_snapshot_xip regexp_matches regexp_split_to_table string_to_table ts_debug
+  ts_parse ts_stat ts_token_type txid_snapshot_xip unnest`.split(/\s+/),
+);
+
 /** Aggregates that keep every value they are given. */
 export function isCollectingAggregate(name: string): boolean {
   return name.includes("_agg") || name === "xmlagg";

@@ -86,6 +86,11 @@ const cases: readonly (readonly [sql: string, expected: string])[] = [
   ],
   ["WITH x AS (SELECT 1 FROM customers WHERE ssn LIKE '1%') SELECT 1", "customers.ssn"],
   ["SELECT (SELECT 1 FROM customers WHERE ssn LIKE '1%')", "customers.ssn"],
+  // functions that return rows: their number tells
+  ["SELECT unnest(string_to_array(ssn, '-')) FROM customers", "customers.ssn"],
+  ["SELECT generate_series(1, length(ssn)) FROM customers", "customers.ssn"],
+  ["SELECT upper(unnest(string_to_array(ssn, '-'))) FROM customers", "customers.ssn"],
+  ["SELECT unnest(ARRAY[1, 2]) FROM customers", ""],
   // data-modifying statements
   ["UPDATE countries SET label = 'x' FROM customers WHERE ssn LIKE '1%'", "customers.ssn"],
   ["DELETE FROM countries USING customers WHERE ssn > code", "countries.code customers.ssn"],

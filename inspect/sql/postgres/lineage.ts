@@ -77,6 +77,8 @@ export interface Lineage {
   seen(reference: Part): void;
   influence(origins: Origins, form: "equality" | "other"): void;
   flow(origins: Origins): void;
+  /** An expression over these may tell about them by failing, by its number of rows or by being evaluated at all. */
+  tell(origins: Origins): void;
   undecided(what: string): void;
   /** Runs `work` and returns the origins of the influences other than equality that it found. */
   collecting<T>(work: () => T): { readonly result: T; readonly influences: Origins };

@@ -47,6 +47,7 @@ export function plainModel(statement: Part, around: Surroundings): StatementMode
     limit: query === undefined ? null : limitOf(query),
     undecided: [...facts.undecided].sort(),
     ...columnsOf(statement, rows, trace),
+    ...(trace.tells.size === 0 ? {} : { tells: [...trace.tells].sort() }),
     writeFlows: [...flows].sort(),
     reaches: reachedColumns(reached),
     sensitiveCatalogs: reached.sensitive,

@@ -37,6 +37,7 @@ export class Trace implements Lineage {
   readonly viewDepth: number;
   readonly influences: Map<string, "equality" | "other"> = new Map();
   readonly flows: Set<string> = new Set();
+  readonly tells: Set<string> = new Set();
   readonly findings: Set<string> = new Set();
   readonly #seen = new WeakSet<Fields>();
   readonly #collectors: Set<string>[] = [];
@@ -95,6 +96,10 @@ export class Trace implements Lineage {
 
   flow(origins: Origins): void {
     for (const origin of origins) this.flows.add(origin);
+  }
+
+  tell(origins: Origins): void {
+    for (const origin of origins) this.tells.add(origin);
   }
 
   undecided(what: string): void {
