@@ -7,6 +7,7 @@ import { TLSSocket } from "node:tls";
 import { GatewayError, toGatewayError } from "@sluice/core/errors.ts";
 import { newSessionId, type SessionId } from "@sluice/core/ids.ts";
 import type { Principal } from "@sluice/core/principal.ts";
+import type { SessionClosed } from "@sluice/events/session-events.ts";
 import { encodeGatewayError } from "@sluice/inspect/wire/postgres/errors.ts";
 import {
   FrontDoor,
@@ -15,6 +16,7 @@ import {
   type StartupRequest,
 } from "@sluice/inspect/wire/postgres/front-door.ts";
 import type { TargetConnection } from "@sluice/rpc/agent-link.ts";
+import type { Logger } from "pino";
 import type { GatewayParts } from "../gateway-parts.ts";
 import type { Release } from "../listen/admission.ts";
 import { SessionJudge } from "../session/judge.ts";
@@ -29,6 +31,8 @@ const ALPN = "postgresql";
 const APPLICATION_NAME_BYTES_MAX = 63;
 /** A caller that does not take its last words is cut off. Milliseconds. */
 const GOODBYE_MS = 2_000;
+/** The longest wait a timer takes, 24 days; longer ones would be over at once. Milliseconds. */
+const TIMER_MS_MAX = 0x7fff_ffff;
 
 /** Serves one connection. Never rejects; the socket is destroyed when it resolves. */
 export async function servePostgres(parts: GatewayParts, connection: AcceptedConnection): Promise<void> {
@@ -40,6 +44,7 @@ export async function servePostgres(parts: GatewayParts, connection: AcceptedCon
     const failure = toGatewayError(error);
     parts.log.info({ code: failure.code, clientAddress: connection.clientAddress }, "a connection was refused");
     socket.end(encodeGatewayError(failure, "FATAL"));
+    socket.resume(); // its going is seen, and what it still sends is dropped
     destroySoon(socket);
     return;
   }
@@ -89,7 +94,15 @@ function openFrontDoor(parts: GatewayParts, connection: AcceptedConnection): Pro
       clearTimeout(deadline);
       detach();
       if (stream.writable) stream.end(encodeGatewayError(toGatewayError(error), "FATAL"));
+      stream.resume();
       reject(toGatewayError(error));
+    };
+    /** Nothing more is taken from this connection: what it still sends is dropped, not kept. */
+    const leave = (): void => {
+      stream.off("data", receive);
+      stream.end();
+      stream.resume();
+      destroySoon(stream);
     };
     const attach = (): void => {
       stream.on("data", receive);
@@ -115,7 +128,7 @@ function openFrontDoor(parts: GatewayParts, connection: AcceptedConnection): Pro
       detach();
       parts.verifier.verify(token).then((verified) => {
         clearTimeout(deadline);
-        resolve({ stream, door, startup, ...verified });
+        resolve(stream.destroyed ? null : { stream, door, startup, ...verified });
       }, fail);
     };
     const act = (event: FrontDoorEvent): void => {
@@ -128,14 +141,14 @@ function openFrontDoor(parts: GatewayParts, connection: AcceptedConnection): Pro
           break;
         case "cancel":
           parts.cancelKeys.redeem(event.processId, event.secret);
-          stream.end();
+          leave();
           break;
         case "authenticate":
           authenticate(event.startup, event.token);
           break;
         case "end":
           if (event.error !== null) fail(event.error);
-          else stream.end();
+          else leave();
           break;
       }
     };
@@ -164,6 +177,14 @@ function openFrontDoor(parts: GatewayParts, connection: AcceptedConnection): Pro
 async function serveSession(parts: GatewayParts, connection: AcceptedConnection, login: Login): Promise<void> {
   const { stream, startup, principal, door } = login;
   const sessionId = newSessionId(parts.random);
+  const opening = new AbortController();
+  const vanished = (): void => opening.abort();
+  stream.once("close", vanished);
+  const forget = parts.sessions.add({ idle: true, terminate: (error) => opening.abort(error) });
+  const began = (): void => {
+    stream.off("close", vanished);
+    forget();
+  };
   let release: Release = () => {};
   let target: TargetConnection | undefined;
   try {
@@ -172,19 +193,24 @@ async function serveSession(parts: GatewayParts, connection: AcceptedConnection,
     const resolved = resolveResource(parts.policies.current, principal, startup.database, "postgres");
     const catalog = parts.catalogs.entry(resolved.resource, resolved.database);
     catalog.refreshIfAbsent();
-    target = await openTarget(parts, resolved, startup, principal, sessionId);
-    await runSession(parts, connection, { ...login, sessionId, resolved, target });
+    target = await openTarget(parts, resolved, login, sessionId, opening.signal);
+    // Nobody else listens to it until the session does, and a reset must end no more than this connection.
+    target.stream.on("error", ignore);
+    opening.signal.throwIfAborted();
+    await runSession(parts, connection, { ...login, sessionId, resolved, target, signal: opening.signal, began });
   } catch (error) {
-    const failure = toGatewayError(error);
-    if (!stream.destroyed) stream.end(door.refuse(failure));
-    if (failure.code === "internal") parts.log.error({ err: error, sessionId }, "a session could not begin");
-    else
-      parts.log.info(
-        { code: failure.code, sessionId, subject: principal.subject, resource: startup.database },
-        "a session was refused",
-      );
     target?.stream.destroy();
+    const reason: unknown = opening.signal.reason;
+    const failure = reason instanceof GatewayError ? reason : toGatewayError(error);
+    const about = { code: failure.code, sessionId, subject: principal.subject, resource: startup.database };
+    if (stream.destroyed) parts.log.info({ ...about, code: "caller_gone" }, "a caller left before its session began");
+    else {
+      stream.end(door.refuse(failure));
+      if (failure.code === "internal") parts.log.error({ err: error, sessionId }, "a session could not begin");
+      else parts.log.info(about, "a session was refused");
+    }
   } finally {
+    began();
     release();
   }
 }
@@ -193,10 +219,14 @@ interface Opening extends Login {
   readonly sessionId: SessionId;
   readonly resolved: ResolvedResource;
   readonly target: TargetConnection;
+  /** Aborts while the session is not running yet: the caller is gone, or the gateway is going. */
+  readonly signal: AbortSignal;
+  /** The session itself sees to its end from now on. */
+  readonly began: () => void;
 }
 
 async function runSession(parts: GatewayParts, connection: AcceptedConnection, opening: Opening): Promise<void> {
-  const { stream, startup, principal, sessionId, resolved, target, door } = opening;
+  const { stream, startup, principal, sessionId, resolved, target } = opening;
   const sessionLog = new SessionLog(sessionId, parts.spool, parts.clock);
   const judge = new SessionJudge({
     principal,
@@ -239,11 +269,29 @@ async function runSession(parts: GatewayParts, connection: AcceptedConnection, o
       recording: judge.strict ? "strict" : "relaxed",
     },
   });
-  if (judge.strict) await sessionLog.durable();
-  const session = new PostgresSession({ caller: stream, target, judge, sessionLog, limits: parts.limits, log });
+  let code = "internal";
+  try {
+    if (judge.strict) await sessionLog.durable();
+    opening.signal.throwIfAborted();
+    const session = new PostgresSession({ caller: stream, target, judge, sessionLog, limits: parts.limits, log });
+    code = await beginSession(parts, opening, session, log);
+  } catch (error) {
+    code = stream.destroyed ? "caller_gone" : toGatewayError(error).code;
+    throw error;
+  } finally {
+    const { statements, denied, masked } = judge.counts;
+    log.info({ code, statements, denied, masked }, "a session ended");
+    recordEnd(sessionLog, { code, statements, denied, masked }, log);
+  }
+}
+
+/** Welcomes the caller and runs the session to its end; resolves with the code of that. */
+async function beginSession(parts: GatewayParts, opening: Opening, session: PostgresSession, log: Logger): Promise<string> {
+  const { stream, startup, door, sessionId, target } = opening;
   const key = parts.cancelKeys.issue(startup.protocolMinor, () => session.cancel());
-  const expiry = endAtExpiry(parts, opening.expiresAtMs, session);
+  const stopExpiry = endAtExpiry(parts, opening.expiresAtMs, session);
   const forget = parts.sessions.add(session);
+  opening.began();
   try {
     const parameters = [
       ...target.parameters.filter(([name]) => name !== "session_authorization"),
@@ -251,30 +299,36 @@ async function runSession(parts: GatewayParts, connection: AcceptedConnection, o
     ];
     stream.write(door.accept({ parameters, processId: key.processId, secret: key.secret, protocolMinor: startup.protocolMinor }));
     log.info("a session began");
-    const code = await session.run(door.rest());
-    const { statements, denied, masked } = judge.counts;
-    log.info({ code, statements, denied, masked }, "a session ended");
-    sessionLog.append({ kind: "closed", closed: { code, statements, denied, masked } });
+    return await session.run(door.rest());
   } finally {
-    clearTimeout(expiry);
+    stopExpiry();
     forget();
     parts.cancelKeys.revoke(key);
   }
 }
 
+/** A spool that takes nothing more is what ended the session: that its end is missing there too is said in the log. */
+function recordEnd(sessionLog: SessionLog, closed: SessionClosed, log: Logger): void {
+  try {
+    sessionLog.append({ kind: "closed", closed });
+  } catch (error) {
+    log.warn({ err: error }, "the end of a session could not be recorded");
+  }
+}
+
 function openTarget(
   parts: GatewayParts,
-  resolved: ResolvedResource,
-  startup: StartupRequest,
-  principal: Principal,
+  { resource, database }: ResolvedResource,
+  { startup, principal }: Login,
   sessionId: SessionId,
+  opening: AbortSignal,
 ): Promise<TargetConnection> {
   return parts.agentLink.openTarget({
-    resource: resolved.resource,
-    database: resolved.database,
+    resource,
+    database,
     sessionId,
     startup: { ...startup.target, application_name: targetApplicationName(principal.subject, sessionId) },
-    signal: AbortSignal.timeout(parts.limits.targetConnectTimeoutMs),
+    signal: AbortSignal.any([AbortSignal.timeout(parts.limits.targetConnectTimeoutMs), opening]),
   });
 }
 
@@ -284,13 +338,22 @@ export function targetApplicationName(subject: string, sessionId: SessionId): st
   return `${subject.replaceAll(/[^\x21-\x7e]/g, "?").slice(0, room)} ${sessionId}`;
 }
 
-function endAtExpiry(parts: GatewayParts, expiresAtMs: number, session: PostgresSession): NodeJS.Timeout {
+/** Ends the session when its token's time and the grace are over. Returns how to stop that. */
+function endAtExpiry(parts: GatewayParts, expiresAtMs: number, session: PostgresSession): () => void {
   const expired = new GatewayError("killed", "The token this session began with has expired.", {
     hint: "Connect again with a fresh token.",
   });
-  // Longer waits overflow the timer; a session of 24 days looks again then.
-  const waitMs = Math.min(Math.max(expiresAtMs + parts.limits.tokenGraceMs - parts.clock.nowMs(), 0), 0x7fff_ffff);
-  return setTimeout(() => session.terminate(expired), waitMs).unref();
+  const leftMs = (): number => expiresAtMs + parts.limits.tokenGraceMs - parts.clock.nowMs();
+  let timer: NodeJS.Timeout;
+  const arm = (): void => {
+    timer = setTimeout(look, Math.min(Math.max(leftMs(), 0), TIMER_MS_MAX)).unref();
+  };
+  const look = (): void => {
+    if (leftMs() <= 0) session.terminate(expired);
+    else arm();
+  };
+  arm();
+  return () => clearTimeout(timer);
 }
 
 function secure(parts: GatewayParts, socket: Socket): TLSSocket {
@@ -303,6 +366,9 @@ function secure(parts: GatewayParts, socket: Socket): TLSSocket {
 function destroySoon(socket: Socket): void {
   setTimeout(() => socket.destroy(), GOODBYE_MS).unref();
 }
+
+/** Whoever waits hears of a fault by its own listener; this one keeps a late fault from ending the process. */
+function ignore(): void {}
 
 function loginTimeout(): GatewayError {
   return new GatewayError("login_timeout", "The login took too long.", {

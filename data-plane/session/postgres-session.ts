@@ -69,6 +69,9 @@ export class PostgresSession {
     // Both were handed over paused.
     caller.resume();
     stream.resume();
+    // What ended before anybody listened says so no more.
+    if (caller.destroyed) this.#end("caller_gone", null);
+    else if (stream.destroyed) this.#feed(() => this.#relay.targetClosed());
     if (early.length > 0) this.#feed(() => this.#relay.receiveFromCaller(early));
     else this.#balance();
     return this.#ended;
@@ -145,14 +148,13 @@ export class PostgresSession {
   #forward(buffers: Buffer[]): void {
     const { stream } = this.#parts.target;
     if (this.#parts.judge.takeMustBeDurable()) {
-      const durable = this.#parts.sessionLog.durable();
-      const gate = (this.#forwardGate ?? Promise.resolve()).then(() => durable);
-      this.#chainForward(gate, buffers);
+      // Both are waited for at once: a failure that nobody waits for yet would end the process.
+      this.#chainForward(Promise.all([this.#forwardGate, this.#parts.sessionLog.durable()]), buffers);
     } else if (this.#forwardGate !== undefined) this.#chainForward(this.#forwardGate, buffers);
     else writeAll(stream, buffers);
   }
 
-  #chainForward(gate: Promise<void>, buffers: Buffer[]): void {
+  #chainForward(gate: Promise<unknown>, buffers: Buffer[]): void {
     const next: Promise<void> = gate.then(
       () => {
         if (this.#endCode === undefined) writeAll(this.#parts.target.stream, buffers);

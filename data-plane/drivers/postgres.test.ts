@@ -1,0 +1,301 @@
+import { connect, createServer, type Server, type Socket } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
+import type { CatalogEpoch } from "@sluice/core/ids.ts";
+import { GatewayError } from "@sluice/core/errors.ts";
+import { defaultLimits, type Limits } from "@sluice/core/limits.ts";
+import type { PolicySpec, ResourceSpec, Snapshot } from "@sluice/core/snapshot.ts";
+import { systemClock, systemRandom } from "@sluice/core/system.ts";
+import type { SessionRecord } from "@sluice/events/session-events.ts";
+import type { Spool } from "@sluice/events/spool.ts";
+import { catalogOf, principal, statement } from "@sluice/inspect/policy/sample-input.ts";
+import type { Analysis } from "@sluice/inspect/sql/model.ts";
+import type { AgentLink, OpenTargetRequest, TargetConnection } from "@sluice/rpc/agent-link.ts";
+import pino from "pino";
+import { afterEach, describe, expect, test } from "vitest";
+import type { Analyser } from "../analysis/analyser.ts";
+import type { GatewayParts } from "../gateway-parts.ts";
+import type { TokenVerifier } from "../identity/token-verifier.ts";
+import type { VerifiedToken } from "../identity/verified-token.ts";
+import { Admission } from "../listen/admission.ts";
+import { type Listener, startListener } from "../listen/listener.ts";
+import { PolicyStore } from "../policy-watch/policy-store.ts";
+import { CancelKeys } from "../session/cancel-keys.ts";
+import { LiveSessions } from "../session/live-sessions.ts";
+import { Catalogs } from "../upstream/catalogs.ts";
+import { servePostgres } from "./postgres.ts";
+
+const resource: ResourceSpec = {
+  name: "orders",
+  labels: {},
+  protocol: "postgres",
+  target: { host: "127.0.0.1", port: 5432, database: "orders", databases: [], tls: { mode: "disable" } },
+  credential: { username: { kind: "value", value: "app" } },
+  inspection: { bulkRowsMin: 10_000, bulkLimitMax: 1_000, safeFunctions: [], recording: "strict" },
+};
+const everything: PolicySpec = { name: "all", principals: {}, resources: {}, rules: [{ name: "all", effect: "allow" }] };
+const snapshot: Snapshot = {
+  version: "1",
+  resources: [resource],
+  classifiers: [],
+  policies: [everything],
+  identityProviders: [],
+};
+const analysis: Analysis = { kind: "ok", statements: [statement()], epoch: "sample" as CatalogEpoch }; // the sample catalog's
+
+/** One gateway over real sockets, with an agent, a verifier and a disk that do what the test says. */
+class Bench {
+  readonly records: SessionRecord[] = [];
+  readonly sessions = new LiveSessions();
+  readonly admission: Admission;
+  readonly targets: Socket[] = [];
+  readonly opened: OpenTargetRequest[] = [];
+  readonly listener: Listener;
+  /** The agent's side of each target connection, paused, without a listener, as the agent link promises. */
+  beforeTarget: () => Promise<void> = () => Promise.resolve();
+  beforeVerified: () => Promise<void> = () => Promise.resolve();
+  durable: () => Promise<void> = () => Promise.resolve();
+  draining = false;
+  readonly #server: Server;
+  readonly #catalogs: Catalogs;
+  readonly #callers: Socket[] = [];
+
+  private constructor(server: Server, start: (bench: Bench) => { listener: Listener; admission: Admission; catalogs: Catalogs }) {
+    this.#server = server;
+    const { listener, admission, catalogs } = start(this);
+    this.listener = listener;
+    this.admission = admission;
+    this.#catalogs = catalogs;
+  }
+
+  static async start(limits: Partial<Limits> = {}): Promise<Bench> {
+    const far: Socket[] = [];
+    const server = createServer((socket) => {
+      socket.on("error", () => {});
+      far.push(socket);
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const made: { bench?: Bench } = {};
+    const bench = (): Bench => made.bench!; // nothing is served before it is made
+    const all = { ...defaultLimits, ...limits };
+    const log = pino({ level: "silent" });
+    const policies = new PolicyStore({ current: snapshot, subscribe: () => () => {} }, log);
+    const agentLink: AgentLink = {
+      openTarget: async (request): Promise<TargetConnection> => {
+        bench().opened.push(request);
+        await bench().beforeTarget();
+        request.signal.throwIfAborted();
+        const stream = connect((server.address() as { port: number }).port, "127.0.0.1"); // a TCP server's address
+        await new Promise((resolve) => stream.once("connect", resolve));
+        stream.pause();
+        bench().targets.push(stream);
+        return { stream, parameters: [["server_version", "15.0"]], cancel: () => Promise.resolve() };
+      },
+      readCatalog: () => Promise.resolve(catalogOf([])),
+      close: () => Promise.resolve(),
+    };
+    const analyser = Object.assign({} as Analyser, { setCatalog: () => {}, cached: () => analysis });
+    const catalogs = new Catalogs({ agentLink, analyser, policies, limits: all, clock: systemClock, log });
+    const admission = new Admission(all);
+    const spool: Partial<Spool> = {
+      append: (record) => void bench().records.push(record),
+      durable: () => bench().durable(),
+      crowded: false,
+    };
+    const verify = async (): Promise<VerifiedToken> => {
+      await bench().beforeVerified();
+      return { principal: principal(), expiresAtMs: Number.POSITIVE_INFINITY };
+    };
+    const parts: GatewayParts = {
+      agentLink,
+      spool: spool as Spool, // a session uses no more of it
+      policies,
+      catalogs,
+      analyser,
+      verifier: Object.assign({} as TokenVerifier, { verify }), // a driver uses no more of it
+      admission,
+      cancelKeys: new CancelKeys(systemRandom),
+      get sessions() {
+        return bench().sessions;
+      },
+      certificate: null,
+      limits: all,
+      clock: systemClock,
+      random: systemRandom,
+      log,
+      draining: () => bench().draining,
+    };
+    const listen = { host: "127.0.0.1", port: 0 };
+    const listener = await startListener({ protocol: "postgres", listen, proxyProtocolFrom: [] }, servePostgres, parts);
+    made.bench = new Bench(server, () => ({ listener, admission, catalogs }));
+    made.bench.far = far;
+    return made.bench;
+  }
+
+  /** The target's own side of each connection. */
+  far: Socket[] = [];
+
+  /** A caller that has sent everything up to its token. */
+  caller(...more: readonly Buffer[]): Caller {
+    const socket = connect(Number(this.listener.address.split(":")[1]), "127.0.0.1");
+    this.#callers.push(socket);
+    const caller = { socket, received: Buffer.alloc(0), closed: false };
+    socket.on("data", (chunk: Buffer) => {
+      caller.received = Buffer.concat([caller.received, chunk]);
+    });
+    socket.on("error", () => {});
+    socket.on("close", () => {
+      caller.closed = true;
+    });
+    socket.write(Buffer.concat([startup, password, ...more]));
+    return caller;
+  }
+
+  get kinds(): readonly string[] {
+    return this.records.map(({ kind }) => kind);
+  }
+
+  async stop(): Promise<void> {
+    for (const socket of [...this.#callers, ...this.targets, ...this.far]) socket.destroy();
+    this.#catalogs.close();
+    await this.listener.stop();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+}
+
+interface Caller {
+  readonly socket: Socket;
+  readonly received: Buffer;
+  readonly closed: boolean;
+}
+
+function message(type: string, body: string): Buffer {
+  const head = Buffer.alloc(5);
+  head.write(type, "latin1");
+  head.writeUInt32BE(body.length + 4, 1);
+  return Buffer.concat([head, Buffer.from(body, "latin1")]);
+}
+
+function untyped(body: Buffer): Buffer {
+  const head = Buffer.alloc(4);
+  head.writeUInt32BE(body.length + 4);
+  return Buffer.concat([head, body]);
+}
+
+const startup = untyped(Buffer.concat([Buffer.from([0, 3, 0, 0]), Buffer.from("user\0me\0database\0orders\0\0")]));
+const password = message("p", "token\0");
+const query = message("Q", "SELECT 1\0");
+const cancelRequest = untyped(Buffer.from([4, 210, 22, 46, 0, 0, 0, 1, 1, 2, 3, 4]));
+
+let bench: Bench;
+afterEach(async () => {
+  await bench.stop();
+});
+
+const gone = (): unknown => ({ sessions: bench.sessions.size, admitted: bench.admission.sessions });
+const nobody = { sessions: 0, admitted: 0 };
+
+describe("a login", () => {
+  test("survives a target that resets the connection before the session listens to it", async () => {
+    bench = await Bench.start();
+    const disk = Promise.withResolvers<void>();
+    bench.durable = () => disk.promise;
+    const caller = bench.caller();
+    await expect.poll(() => bench.far.length).toBe(1);
+    bench.far[0]!.resetAndDestroy();
+    await delay(30);
+    disk.resolve();
+    await expect.poll(() => caller.received.toString("latin1")).toContain("target_closed");
+    await expect.poll(gone).toEqual(nobody);
+    expect(bench.kinds).toEqual(["opened", "released", "closed"]);
+  });
+
+  test("leaves nothing behind when its caller vanishes while the target is opened", async () => {
+    bench = await Bench.start();
+    const opening = Promise.withResolvers<void>();
+    bench.beforeTarget = () => opening.promise;
+    const caller = bench.caller();
+    await expect.poll(() => bench.opened.length).toBe(1);
+    caller.socket.resetAndDestroy();
+    await delay(30);
+    expect(bench.opened[0]!.signal.aborted).toBe(true);
+    opening.resolve();
+    await expect.poll(gone).toEqual(nobody);
+    await expect.poll(() => bench.targets.every(({ destroyed }) => destroyed)).toBe(true);
+  });
+
+  test("leaves nothing behind when its caller vanishes while its first record is on its way to the disk", async () => {
+    bench = await Bench.start();
+    const disk = Promise.withResolvers<void>();
+    bench.durable = () => disk.promise;
+    const caller = bench.caller();
+    await expect.poll(() => bench.kinds).toEqual(["opened"]);
+    caller.socket.resetAndDestroy();
+    await delay(30);
+    disk.resolve();
+    await expect.poll(() => bench.kinds).toEqual(["opened", "closed"]);
+    expect(gone()).toEqual(nobody);
+    expect(bench.targets[0]!.destroyed).toBe(true);
+  });
+
+  test("opens no target for a caller that vanished while its token was looked at", async () => {
+    bench = await Bench.start();
+    const verified = Promise.withResolvers<void>();
+    let asked = 0;
+    bench.beforeVerified = () => {
+      asked += 1;
+      return verified.promise;
+    };
+    const caller = bench.caller();
+    await expect.poll(() => asked).toBe(1);
+    caller.socket.resetAndDestroy();
+    await delay(30);
+    verified.resolve();
+    await delay(50);
+    expect(bench.opened).toEqual([]);
+    expect(gone()).toEqual(nobody);
+  });
+
+  test("that is under way when the gateway begins to drain gets no session", async () => {
+    bench = await Bench.start();
+    const opening = Promise.withResolvers<void>();
+    bench.beforeTarget = () => opening.promise;
+    const caller = bench.caller();
+    await expect.poll(() => bench.opened.length).toBe(1);
+    bench.draining = true;
+    const drained = bench.sessions.drain(systemClock, 1_000);
+    await delay(20);
+    expect(bench.opened[0]!.signal.aborted).toBe(true);
+    opening.resolve();
+    await drained;
+    await expect.poll(() => caller.received.toString("latin1")).toContain("draining");
+    await expect.poll(gone).toEqual(nobody);
+    expect(bench.kinds).toEqual([]);
+    await expect.poll(() => bench.targets.every(({ destroyed }) => destroyed)).toBe(true);
+  });
+
+  test("is refused when its beginning cannot be recorded", async () => {
+    bench = await Bench.start();
+    bench.durable = () => Promise.reject(new GatewayError("recording_unavailable", "The disk is gone."));
+    const caller = bench.caller(query);
+    await expect.poll(() => caller.received.toString("latin1")).toContain("The disk is gone.");
+    await expect.poll(gone).toEqual(nobody);
+    expect(bench.targets[0]!.destroyed).toBe(true);
+  });
+});
+
+describe("a stranger", () => {
+  test("cannot fill the memory behind a cancel request", async () => {
+    bench = await Bench.start({ authenticationTimeoutMs: 30_000 });
+    const socket = connect({ port: Number(bench.listener.address.split(":")[1]), host: "127.0.0.1", allowHalfOpen: true });
+    socket.on("error", () => {});
+    socket.resume();
+    socket.write(cancelRequest);
+    const chunk = Buffer.alloc(1024 * 1024);
+    const startedAt = Date.now();
+    for (let sent = 0; sent < 64; sent++) if (!socket.write(chunk)) await new Promise((resolve) => socket.once("drain", resolve));
+    // Kept and joined piece by piece this would take ten times as long.
+    expect(Date.now() - startedAt).toBeLessThan(1_500);
+    // Whoever stays all the same is cut off long before the deadline of a login.
+    await expect.poll(() => (socket.write("x"), socket.destroyed), { timeout: 3_000, interval: 100 }).toBe(true);
+  });
+});
