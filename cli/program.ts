@@ -7,6 +7,7 @@ import { addApplyCommand } from "./commands/apply.ts";
 import { addDoctorCommand } from "./commands/doctor.ts";
 import { addPolicyCommand } from "./commands/policy.ts";
 import { addPsqlCommand } from "./commands/psql.ts";
+import { addRecordingsCommand } from "./commands/recordings.ts";
 import { addSessionsCommand } from "./commands/sessions.ts";
 import { addTokenCommand } from "./commands/token.ts";
 import { addUpCommand } from "./commands/up.ts";
@@ -40,6 +41,7 @@ function buildProgram(context: CommandContext): Command {
   addTokenCommand(program, context);
   addPolicyCommand(program, context);
   addSessionsCommand(program, context);
+  addRecordingsCommand(program, context);
   addPsqlCommand(program, context);
   addDoctorCommand(program, context);
   return program;

@@ -31,7 +31,9 @@ async function apply(options: ApplyOptions, context: CommandContext): Promise<vo
     return;
   }
   const { applied, version } = isRecord(answer) ? answer : {};
-  for (const entry of Array.isArray(applied) ? applied.filter(isRecord) : []) {
+  const entries = Array.isArray(applied) ? applied.filter(isRecord) : [];
+  if (entries.length === 0) context.err("The files declare nothing.\n");
+  for (const entry of entries) {
     context.out(`${visible(String(entry["kind"]))}/${visible(String(entry["name"]))} ${visible(String(entry["change"]))}\n`);
   }
   context.out(`policy version ${visible(String(version))} is in force\n`);

@@ -10,7 +10,8 @@ export function collect(value: string, earlier: readonly string[] | undefined): 
 /** Seconds of `--ttl`. Throws UsageError. */
 export function parseTtl(text: string): number {
   const seconds = parseDurationSeconds(text);
-  if (seconds === undefined) throw new UsageError(`--ttl ${text} is no duration: use for example 30s, 15m, 1h or 7d.`);
+  if (seconds === undefined)
+    throw new UsageError(`--ttl ${text} is not a duration between one second and 366 days: use for example 30s, 15m, 1h or 7d.`);
   return seconds;
 }
 

@@ -11,6 +11,7 @@ import { type CommandContext, NegativeAnswer } from "../context.ts";
 import { findInstallation, type InstallationOptions, withInstallationOptions } from "../installation.ts";
 import { createReplayPrinter } from "../output/replay.ts";
 import { formatTable, formatTime, visible } from "../output/table.ts";
+import { printVerifyReport } from "../output/verify-report.ts";
 
 interface SessionsOptions extends InstallationOptions {
   readonly json?: boolean;
@@ -117,15 +118,8 @@ async function verify(id: string, options: SessionsOptions, context: CommandCont
   const { admin } = await findInstallation(options, context);
   const answer = await admin.call("SessionService/Verify", { id: await resolveId(id, admin) });
   const report = isRecord(answer) ? answer : {};
-  const ok = report["ok"] === true;
-  if (options.json === true) {
-    context.out(`${JSON.stringify(answer)}\n`);
-  } else {
-    const state = report["state"] === "open" ? "whole so far; the session is still being recorded" : "whole and untouched";
-    context.out(`${cell(report["sessionId"])}: ${ok ? state : "BROKEN"}\n`);
-    context.out(`${cell(report["chunks"])} chunks, ${cell(report["records"])} records, head ${cell(report["head"])}\n`);
-    for (const fault of Array.isArray(report["faults"]) ? report["faults"] : []) context.err(`fault: ${visible(cell(fault))}\n`);
-  }
+  if (options.json === true) context.out(`${JSON.stringify(answer)}\n`);
+  const ok = options.json === true ? report["ok"] === true : printVerifyReport(report, context);
   if (!ok) throw new NegativeAnswer();
 }
 

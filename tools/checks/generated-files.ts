@@ -15,6 +15,7 @@ export interface Generated {
 /** One line a generated file. */
 const GENERATED: readonly Generated[] = [
   { script: "manifest/print-schema.ts", product: "docs/reference/manifest.schema.json" },
+  { script: "tools/print-configuration.ts", product: "docs/reference/configuration.md" },
   { script: "tools/print-statements.ts", product: "docs/reference/statements.md" },
 ];
 
