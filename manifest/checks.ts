@@ -159,7 +159,7 @@ function checkLimitNames(value: unknown): readonly CheckFault[] {
     .filter((name) => !Object.hasOwn(defaultLimits, name))
     .map((name) => {
       const guess = didYouMean(name, Object.keys(defaultLimits));
-      const help = guess === undefined ? "The reference lists them." : `Did you mean '${guess}'?`;
+      const help = guess === undefined ? "docs/reference/configuration.md lists them." : `Did you mean '${guess}'?`;
       return { path: [name], says: () => `there is no limit of this name. ${help}` };
     });
 }

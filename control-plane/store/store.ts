@@ -103,7 +103,7 @@ async function migrate(db: Kysely<Tables>, log: Logger): Promise<void> {
   const code = codeOf(error);
   throw new GatewayError("config_invalid", `The control plane's store cannot be used (${code}).`, {
     cause: error,
-    hint: "Check controlPlane.store in the configuration: the server must answer, and the user must be able to create tables.",
+    hint: "Check controlPlane.store: the server must answer, take this user (password from PGPASSWORD or a password file), and let it create tables.",
   });
 }
 
