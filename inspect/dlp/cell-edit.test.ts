@@ -112,6 +112,7 @@ describe("what is derived from a protected column", () => {
       const edit = maskDerived(operator, typeOid, "text");
       for (const value of ["", "219-05-1123", "a much longer value that ends in 1123", "{", "\xff"])
         expect(run(edit, value)).toBe(expected);
+      expect(edit.editsNull).toBe(true);
     }
     expect(run(maskDerived(NULL, typeOid, "text"), "x")).toBeNull();
   });

@@ -53,7 +53,7 @@ export function maskExact(operator: MaskOperator, typeOid: number, format: Forma
  * every type that is not built-in text or JSON.
  */
 export function maskDerived(operator: MaskOperator, typeOid: number, format: Format): CellEdit {
-  return operator.kind === "null" ? nullCell : constantCell(constantOf(typeOid, format, "derived"));
+  return operator.kind === "null" ? nullCell : alsoNull(constantCell(constantOf(typeOid, format, "derived")));
 }
 
 /**
@@ -70,6 +70,11 @@ const jsonBytes: Buffer = Buffer.from(JSON.stringify(REDACTED_TEXT));
 /** jsonb in binary: a version, then the text (jsonb_send in jsonb.c). */
 const JSONB_VERSION = 1;
 const jsonbBytes: Buffer = Buffer.concat([Buffer.from([JSONB_VERSION]), jsonBytes]);
+
+/** `CASE WHEN ssn LIKE '5%' THEN NULL …` is a question about the value: its NULL must look like its other answer. */
+function alsoNull(edit: CellEdit): CellEdit {
+  return Object.assign((source: Buffer, start: number, end: number) => edit(source, start, end), { editsNull: true });
+}
 
 function constantCell(bytes: Buffer | null): CellEdit {
   return () => bytes;

@@ -271,6 +271,12 @@ export class CallerSide {
       purpose: "caller",
       statement: null,
     };
+    // A portal that SQL made (DECLARE) is the target's to describe: the answer names columns and holds no row.
+    if (resolved.kind === "unknown" && of === "portal" && name !== RESERVED_NAME) {
+      state.toTarget(frame.bytes);
+      state.answers.push({ ...answer, substitute: null, scrub: false });
+      return "taken";
+    }
     if (resolved.kind === "unknown") {
       state.toTarget(encodeDescribe(of === "statement" ? "S" : "P", RESERVED_NAME));
       state.answers.push({ ...answer, substitute: unknownName(of, name), scrub: false });

@@ -78,6 +78,11 @@ export class RowEditor {
       at += 4;
       if (length < 0) {
         if (length !== -1) throw misfit();
+        const value = edit?.editsNull === true ? edit(source, at, at) : undefined;
+        if (value === undefined || value === null) continue;
+        this.#cuts.push(at, at);
+        this.#values.push(value);
+        rowBytes += value.length;
         continue;
       }
       if (end - at < length) throw misfit();

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import type { CellEdit } from "@sluice/core/cell-edit.ts";
 import type { ColumnPlan } from "../judgement.ts";
 import { cstring, encodeMessage, int16, int32 } from "./frames.ts";
 import { type RowMode, RowWalker } from "./row-walker.ts";
@@ -108,6 +109,14 @@ describe("RowWalker", () => {
       complete,
     ];
     expect(out).toEqual(Buffer.concat(expected));
+  });
+
+  it("replaces NULL where the edit says so, and nowhere else", () => {
+    const constant: CellEdit = Object.assign(() => Buffer.from("****"), { editsNull: true });
+    const toNull: CellEdit = Object.assign(() => null, { editsNull: true });
+    const mode: RowMode = { kind: "release", edits: [constant, toNull, () => Buffer.from("!")], rowsLeft: Infinity };
+    const { out } = walk([Buffer.concat([dataRow(null, null, null), dataRow("a", "b", "c"), complete])], mode);
+    expect(out).toEqual(Buffer.concat([dataRow("****", null, null), dataRow("****", null, "!"), complete]));
   });
 
   it("does not write to what it received", () => {
