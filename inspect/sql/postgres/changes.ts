@@ -14,9 +14,10 @@ import {
   type Source,
   union,
 } from "./lineage.ts";
+import { calledName } from "./functions.ts";
 import { targetRows, withClause } from "./queries.ts";
 import { fromClause, relationSource, scopeOf } from "./sources.ts";
-import { type Fields, type Part, partOf, partsOf, stringField } from "./tree.ts";
+import { type Fields, namesOf, type Part, partOf, partsOf, stringField } from "./tree.ts";
 
 /** Rows that a data-modifying statement returns; no columns without RETURNING. */
 export function changeRows(node: Part, outer: Scope, lineage: Lineage): Rows {
@@ -74,13 +75,17 @@ function excludedSource(target: Source, inserted: Origins): Source {
   return { ...rest, columns, all: inserted, name: "excluded", schemas: [], qualifiedOnly: true };
 }
 
-/** SET: what an expression reads flows into its column, unless it is that column's own value. Returns what flowed. */
+/**
+ * SET: what an expression reads flows into its column, unless it is that column's own value and stays in its place: a mask that
+ * leaves the end visible would show whatever is moved there. Returns what flowed.
+ */
 function assign(targets: readonly Part[], target: Source, scope: Scope, lineage: Lineage): Origins {
   const flows: Origins[] = [];
   for (const entry of targets) {
-    const { origins } = lineage.evaluate(partOf(entry.body["val"]), scope);
+    const value = partOf(entry.body["val"]);
+    const { origins } = lineage.evaluate(value, scope);
     const name = stringField(entry.body, "name");
-    const own = target.columns?.find((column) => column.name === name)?.origins ?? CLEAN;
+    const own = staysInPlace(value) ? (target.columns?.find((column) => column.name === name)?.origins ?? CLEAN) : CLEAN;
     const foreign = new Set([...origins].filter((origin) => origin === "*" || !own.has(origin)));
     lineage.flow(foreign);
     flows.push(foreign);
@@ -88,6 +93,32 @@ function assign(targets: readonly Part[], target: Source, scope: Scope, lineage:
   }
   return union(flows);
 }
+
+/** A column as it is, in other letters, without spaces around it, or reckoned with: numbers are masked whole or not at all. */
+function staysInPlace(value: Part | undefined): boolean {
+  switch (value?.kind) {
+    case "ColumnRef":
+    case "A_Const":
+    case "ParamRef":
+      return true;
+    case "FuncCall": {
+      const args = partsOf(value.body["args"]);
+      return inPlace.has(calledName(value).at(-1) ?? "") && args.length === 1 && args.every(staysInPlace);
+    }
+    case "CoalesceExpr":
+      return partsOf(value.body["args"]).every(staysInPlace);
+    case "A_Expr": {
+      const sides = [partOf(value.body["lexpr"]), partOf(value.body["rexpr"])];
+      const operator = namesOf(value.body["name"]).at(-1) ?? "";
+      return value.body["kind"] === "AEXPR_OP" && arithmetic.has(operator) && sides.every((side) => !side || staysInPlace(side));
+    }
+    default:
+      return false;
+  }
+}
+
+const inPlace: ReadonlySet<string> = new Set(["upper", "lower", "btrim", "ltrim", "rtrim"]);
+const arithmetic: ReadonlySet<string> = new Set(["+", "-", "*", "/"]);
 
 function merge(node: Part, targetItem: FromItem, target: Source, scope: Scope, lineage: Lineage): Rows {
   const source = partOf(node.body["sourceRelation"]);

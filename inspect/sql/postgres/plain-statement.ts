@@ -90,14 +90,12 @@ function leftOverOrigins(statement: Part, trace: Trace, reached: ReachedRelation
   const origins = new Set<string>();
   for (const reference of trace.leftOver(statement)) {
     const name = namesOf(reference.body["fields"]).at(-1);
-    let found = false;
-    for (const relation of reached.known) {
-      for (const column of relation.columns) {
-        if (name !== undefined && column.name !== name) continue;
-        origins.add(`${qualifiedName(relation)}.${column.name}`);
-        found = true;
-      }
-    }
+    const columns = reached.known.flatMap((relation) => relation.columns.map((column) => ({ relation, name: column.name })));
+    const named = columns.filter((column) => column.name === name);
+    // No column's name is a row's, or that of a function of a row.
+    const meant = named.length > 0 || newRelationKinds.has(statement.kind) ? named : columns;
+    const found = meant.length > 0;
+    for (const column of meant) origins.add(`${qualifiedName(column.relation)}.${column.name}`);
     if (!found && reached.unknownNames.length > 0 && !newRelationKinds.has(statement.kind)) origins.add("*");
   }
   return origins;
