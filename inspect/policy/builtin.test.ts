@@ -114,6 +114,12 @@ describe("for a caller with masked columns", () => {
       "The statement filters, joins, sorts or groups by data whose origin cannot be known, which would tell about masked values.",
     ],
     [
+      "an expression that tells",
+      statement({ tells: ["public.customers.id", "public.customers.ssn"] }),
+      "builtin/protected-influence",
+      "The statement computes from public.customers.ssn what may fail or be left out for some values, which would tell about them.",
+    ],
+    [
       "COPY of a protected column",
       copyOut(["public.customers.ssn"]),
       "builtin/copy-out-masked",

@@ -26,6 +26,7 @@ export function builtinDenials(input: DecideInput, protection: Protection): read
         protectedDdl(statement, protection),
         protectedWriteFlow(statement, protection),
         protectedInfluence(statement, protection),
+        protectedExpression(statement, protection),
       ]
     : [];
   return [...always, ...guards, copyOutMasked(input, protection)].filter((denial) => denial !== undefined);
@@ -95,6 +96,19 @@ function protectedInfluence({ influences }: StatementModel, protection: Protecti
     hint: none
       ? "Use other columns for that."
       : "Compare a masked column only with '=' and one whole value, or use other columns.",
+  };
+}
+
+/** The same rule: what fails, multiplies or is skipped for some values answers a question about them as a filter would. */
+function protectedExpression({ tells }: StatementModel, protection: Protection): Denial | undefined {
+  const beyond = (tells ?? []).filter(
+    (column) => (column === UNKNOWN_ORIGIN || protection.columns.has(column)) && protection.influenceOf(column) !== "allow",
+  );
+  if (beyond.length === 0) return undefined;
+  return {
+    rule: "builtin/protected-influence",
+    reason: `The statement computes from ${named(beyond)} what may fail or be left out for some values, which would tell about them.`,
+    hint: "Leave out conversions, arithmetic and conditional calls on masked columns; their result is masked anyway.",
   };
 }
 

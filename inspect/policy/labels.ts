@@ -199,7 +199,7 @@ function spread(
   const fields = new Map<string, Set<string>>();
   for (const { oid, columns } of relations.filter(({ kind }) => kind === "composite")) {
     for (const { number, name } of columns) {
-      for (const { entity, matchesName } of matchers) if (matchesName(name)) add(fields, columnKey(oid, number), entity);
+      for (const matcher of matchers) if (matcher.matchesName(name)) add(fields, columnKey(oid, number), matcher.entity);
     }
   }
   let before: number;

@@ -5,13 +5,41 @@
 import { assertNever } from "@sluice/core/assert-never.ts";
 import { isWholeRelationExport, keepsArguments, returnsRows } from "./function-lists.ts";
 import { calledName, functionNature } from "./functions.ts";
-import { CLEAN, derived, type Lineage, type Origins, type Scope, UNKNOWN, union, type Value } from "./lineage.ts";
-import { resolveReference } from "./references.ts";
-import { forEachChild, type Part, partOf, partsOf } from "./tree.ts";
+import { CLEAN, columnsNamed, derived, type Lineage, type Origins, type Scope, UNKNOWN, union, type Value } from "./lineage.ts";
+import { findSource, resolveReference } from "./references.ts";
+import { branchesOf, branchTells, tellingOf } from "./telling.ts";
+import { forEachChild, namesOf, type Part, partOf, partsOf } from "./tree.ts";
 
 /** Evaluates an expression in a scope. An absent one is clean. */
 export function evaluateExpression(node: Part | undefined, scope: Scope, lineage: Lineage): Value {
   if (node === undefined) return derived(CLEAN);
+  const value = valueOf(node, scope, lineage);
+  if (value.origins.size > 0 && !value.exact && tells(node, scope, lineage)) lineage.tell(value.origins);
+  return value;
+}
+
+/** Whether more than its value is told of what the expression is computed from. */
+function tells(node: Part, scope: Scope, lineage: Lineage): boolean {
+  const branches = branchesOf(node);
+  if (branches !== undefined) {
+    const isStored = (reference: Part): boolean => resolveReference(reference, scope, lineage).exact;
+    return branches.some((branch) => branchTells(branch, isStored));
+  }
+  if (tellingOf(node) !== "telling") return false;
+  switch (node.kind) {
+    case "TypeCast": {
+      // Whether a whole column converts is little to know; for pieces of it the answers would add up.
+      const arg = partOf(node.body["arg"]);
+      return !(arg?.kind === "ColumnRef" && resolveReference(arg, scope, lineage).exact);
+    }
+    case "FuncCall":
+      return functionNature(calledName(node), lineage.index, lineage.settings).kind !== "safe";
+    default:
+      return true;
+  }
+}
+
+function valueOf(node: Part, scope: Scope, lineage: Lineage): Value {
   switch (node.kind) {
     case "ColumnRef":
       return resolveReference(node, scope, lineage);
@@ -82,8 +110,23 @@ function callOrigins(call: Part, scope: Scope, lineage: Lineage): Origins {
 function countsPlainly(call: Part, scope: Scope, lineage: Lineage): boolean {
   return partsOf(call.body["args"]).every((arg) => {
     const { origins, exact } = lineage.evaluate(arg, scope);
-    return exact || origins.size === 0;
+    return exact || origins.size === 0 || isRow(arg, scope);
   });
+}
+
+/** `t` or `t.*`: a row that is there is never NULL, whatever it holds. */
+function isRow(part: Part, scope: Scope): boolean {
+  if (part.kind !== "ColumnRef") return false;
+  if (partsOf(part.body["fields"]).at(-1)?.kind === "A_Star") return true;
+  const names = namesOf(part.body["fields"]);
+  if (names.length !== 1 || findSource(names, scope) === undefined) return false;
+  for (let level: Scope | undefined = scope; level !== undefined; level = level.outer) {
+    for (const { columns, named } of level.sources) {
+      const known = columns ?? named;
+      if (known === undefined || columnsNamed(known, names[0]!).length > 0) return false;
+    }
+  }
+  return true;
 }
 
 function isRowColumn(names: readonly string[], args: readonly Origins[], lineage: Lineage): boolean {
