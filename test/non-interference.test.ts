@@ -1,6 +1,6 @@
 /**
  * Two databases that differ only in protected values: whatever a masked caller sends, the bytes that come back are the same. The
- * only part left out is what is random by design (ids of decisions).
+ * only part left out is what is random by design (ids of decisions). Long because the list of statements is the test.
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Orders, startOrders } from "./support/orders.ts";
