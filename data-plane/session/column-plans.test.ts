@@ -78,7 +78,8 @@ function planned(
   more: Partial<ColumnPlanInput> = {},
 ): { shown: readonly (string | null)[]; disagreements: readonly string[]; unknown: boolean } {
   // Only what planning reads of a model.
-  const model = { columns, columnsKnown: columns !== null } as StatementModel;
+  const relations: StatementModel["relations"] = [{ name: "public.customers", access: "read" }];
+  const model = { columns, columnsKnown: columns !== null, relations } as StatementModel;
   const result = planColumns({ model, fields, masking, scanRules: [], state, dirty: false, ...more });
   const value = Buffer.from("521-44-9382");
   const shown = fields.map((_, index) => {
@@ -124,6 +125,8 @@ describe("planColumns", () => {
     const clean = [column(true, "public.customers.name")];
     expect(planned(clean, [field(0, 0)], { dirty: true }).shown).toEqual(["****"]);
     expect(planned(clean, [field(CUSTOMERS, 2)], { dirty: true }).shown).toEqual(["521-44-9382"]);
+    const constant = { columns: [column(false)], columnsKnown: true, relations: [] } as unknown as StatementModel; // as above
+    expect(planned(null, [field(0, 0)], { dirty: true, model: constant }).shown).toEqual(["521-44-9382"]);
   });
 
   it("treats unknown columns as anything, and refuses another number of columns", () => {

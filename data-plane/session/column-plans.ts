@@ -61,7 +61,7 @@ export function planColumns(input: ColumnPlanInput): ColumnPlanResult {
     const wire = originOnWire(field, input.state);
     if (wire === "unknown") unknownRelation = true;
     const analysed = analysedOrigin(model, index);
-    const origin = wire === "unknown" ? UNKNOWN : (wire ?? (input.dirty ? UNKNOWN : analysed));
+    const origin = wire === "unknown" ? UNKNOWN : (wire ?? (input.dirty && model.relations.length > 0 ? UNKNOWN : analysed));
     const mask = masking.maskFor(origin.origins, origin.exact);
     if (mask !== null && masking.maskFor(analysed.origins, analysed.exact) === null && wire !== "unknown" && wire !== null)
       disagreements.push(field.name);

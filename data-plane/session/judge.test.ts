@@ -13,7 +13,7 @@ import { catalogOf, principal, relation, session } from "@sluice/inspect/policy/
 import type { Analysis, SessionScope, StatementModel } from "@sluice/inspect/sql/model.ts";
 import type { BoundValue, Permission, Refusal } from "@sluice/inspect/wire/judgement.ts";
 import { describe, expect, test } from "vitest";
-import type { Analyser } from "../analysis/analyser.ts";
+import type { Analyser, AnalysisRequest } from "../analysis/analyser.ts";
 import type { PolicyInForce, PolicyStore } from "../policy-watch/policy-store.ts";
 import { type CatalogEntry, type CatalogState, stateOf } from "../upstream/catalogs.ts";
 import { SessionJudge } from "./judge.ts";
@@ -61,13 +61,13 @@ const read: StatementModel = {
   changesCatalog: false,
 };
 
-function policyOf(version: string, rules: readonly RuleSpec[]): PolicyInForce {
+function policyOf(version: string, rules: readonly RuleSpec[], resources: readonly ResourceSpec[] = [resource]): PolicyInForce {
   const policies: readonly PolicySpec[] = [{ name: "agents", principals: {}, resources: {}, rules }];
-  const snapshot: Snapshot = { version, resources: [resource], classifiers, policies, identityProviders: [] };
+  const snapshot: Snapshot = { version, resources, classifiers, policies, identityProviders: [] };
   const { compiled, faults } = compileSnapshot(snapshot);
   expect(faults).toEqual([]);
   const detectors = [compileDetector("US_SSN", { kind: "builtin", detector: "US_SSN" })];
-  return { snapshot, compiled, detectors, resources: new Map([[resource.name, resource]]) };
+  return { snapshot, compiled, detectors, resources: new Map(resources.map((one) => [one.name, one])) };
 }
 
 const allow: RuleSpec = { name: "all", effect: "allow", when: "true" };
@@ -77,6 +77,9 @@ const deny: RuleSpec = { name: "none", effect: "deny", when: "true", reason: "no
 class Bench {
   readonly records: SessionRecord[] = [];
   readonly analyses = new Map<string, Analysis>();
+  /** Too large for the cache: given to those who wait for them, and forgotten. */
+  readonly uncached = new Map<string, Analysis>();
+  readonly asked: Pick<AnalysisRequest, "text" | "settings">[] = [];
   readonly scopes: SessionScope[] = [];
   policy: PolicyInForce;
   state: CatalogState = stateOf(catalog, labelColumns(classifiers, catalog));
@@ -98,11 +101,16 @@ class Bench {
       catalog: Object.defineProperties({ key: "orders" } as CatalogEntry, {
         current: at(() => this.state),
         dirty: at(() => this.dirty),
+        wait: { value: () => Promise.resolve(this.state) },
       }),
       analyser: Object.assign({} as Analyser, {
         cached: ({ text, scope }: { text: string; scope: SessionScope }) => {
           this.scopes.push(scope);
           return this.analyses.get(text);
+        },
+        analyse: ({ text, settings }: AnalysisRequest) => {
+          this.asked.push({ text, settings });
+          return Promise.resolve(this.uncached.get(text));
         },
       }),
       policies: Object.defineProperty(
@@ -189,6 +197,59 @@ describe("a statement that comes again", () => {
       [1, "deny"],
     ]);
     expect(bench.judge.counts).toEqual({ statements: 2, denied: 2, masked: 0 });
+  });
+});
+
+describe("an analysis that the cache does not keep", () => {
+  const request = { phase: "query", text: "SELECT 1", parameters: [] } as const;
+
+  test("is used for the statement that waited for it, once", async () => {
+    const bench = new Bench([allow]);
+    bench.uncached.set("SELECT 1", { kind: "ok", statements: [read], epoch: "e" as CatalogEpoch }); // a test's own epoch
+    for (let time = 0; time < 2; time++) {
+      expect(bench.judge.judge(request)).toBe("pending");
+      await bench.judge.resolvePending();
+      expect(bench.judge.judge(request)).toMatchObject({ kind: "permit" });
+    }
+    expect(bench.asked.length).toBe(2);
+  });
+
+  test("answers for no other text, catalog or settings", async () => {
+    const changes: readonly ((bench: Bench) => void)[] = [
+      (bench) => {
+        const other = catalogOf([relation(100, "public.customers", ["id"])]);
+        bench.state = stateOf({ ...other, epoch: "other" as CatalogEpoch }, labelColumns(classifiers, other)); // a test's own
+      },
+      (bench) => {
+        const inspection = { ...resource.inspection, safeFunctions: ["public.f"] };
+        bench.policy = policyOf("v2", [allow], [{ ...resource, inspection }]);
+      },
+    ];
+    for (const change of changes) {
+      const bench = new Bench([allow]);
+      bench.uncached.set("SELECT 1", { kind: "ok", statements: [read], epoch: "e" as CatalogEpoch }); // a test's own epoch
+      expect(bench.judge.judge(request)).toBe("pending");
+      await bench.judge.resolvePending();
+      change(bench);
+      expect(bench.judge.judge(request)).toBe("pending");
+    }
+  });
+});
+
+describe("a resource that was declared anew under the session", () => {
+  test("is recorded, analysed and decided as it is declared now", () => {
+    const bench = new Bench([allow, { ...deny, when: "resource.labels.env == 'locked'" }]);
+    bench.analysed("SELECT 1", read);
+    expect(bench.judge.strict).toBe(false);
+    expect(bench.execute("SELECT 1").kind).toBe("permit");
+    const inspection = { ...resource.inspection, recording: "strict", bulkRowsMin: 7 } as const;
+    bench.policy = policyOf(
+      "v2",
+      [allow, { ...deny, when: "resource.labels.env == 'locked'" }],
+      [{ ...resource, inspection, labels: { env: "locked" } }],
+    );
+    expect(bench.judge.strict).toBe(true);
+    expect(bench.execute("SELECT 1").kind).toBe("refuse");
   });
 });
 
@@ -304,5 +365,40 @@ describe("a name that SQL made", () => {
     expect(namesAt()).toEqual(["s"]);
     bench.judge.nameTaken("statement", "s");
     expect(namesAt()).toEqual([]);
+  });
+});
+
+describe("while DDL is under way, and after it", () => {
+  const influenced: StatementModel = { ...read, influences: [{ column: "public.customers.ssn", form: "equality" }] };
+  const mask: RuleSpec = {
+    name: "mask",
+    effect: "mask",
+    entities: ["US_SSN"],
+    operator: { kind: "redact" },
+    influences: "equality",
+  };
+
+  test("nothing is decided by what the catalog said of operators", () => {
+    const bench = new Bench([allow, mask]);
+    bench.analysed("SELECT 1", influenced);
+    expect(bench.execute("SELECT 1").kind).toBe("permit");
+    bench.dirty = true;
+    expect(bench.execute("SELECT 1").kind).toBe("refuse");
+    bench.dirty = false;
+    expect(bench.execute("SELECT 1").kind).toBe("permit");
+  });
+
+  test("names made under another catalog stand for anything", () => {
+    const bench = new Bench([allow]);
+    bench.analysed("PREPARE s AS SELECT 1", { ...read, scopeChange: { kind: "prepare", name: "s", model: read } });
+    bench.analysed("SELECT 1", read);
+    const permission = bench.execute("PREPARE s AS SELECT 1");
+    if (permission.kind === "permit") bench.judge.finished(permission, 0, { ok: true, tag: "", rows: 0 });
+    bench.execute("SELECT 1");
+    expect(bench.scopes.at(-1)!.prepared["s"]?.columnsKnown).toBe(true);
+    const other = { ...catalog, epoch: "other" as CatalogEpoch }; // a test's own epoch
+    bench.state = stateOf(other, labelColumns(classifiers, other));
+    bench.execute("SELECT 1");
+    expect(bench.scopes.at(-1)!.prepared["s"]?.columnsKnown).toBe(false);
   });
 });

@@ -5,16 +5,17 @@
 import type { CellEdit } from "@sluice/core/cell-edit.ts";
 import type { Clock } from "@sluice/core/clock.ts";
 import { type GatewayError, toGatewayError } from "@sluice/core/errors.ts";
-import { type DecisionId, newDecisionId } from "@sluice/core/ids.ts";
+import { type CatalogEpoch, type DecisionId, newDecisionId } from "@sluice/core/ids.ts";
 import type { Limits } from "@sluice/core/limits.ts";
 import type { Principal } from "@sluice/core/principal.ts";
 import type { Random } from "@sluice/core/random.ts";
-import type { ResourceSpec } from "@sluice/core/snapshot.ts";
+import type { InspectionSpec, ResourceSpec } from "@sluice/core/snapshot.ts";
 import { type SessionFacts, unparsedDecision } from "@sluice/inspect/policy/decide.ts";
 import type { Decision } from "@sluice/inspect/policy/decision.ts";
 import type { Analysis, AnalysisSettings, SessionScope, StatementModel } from "@sluice/inspect/sql/model.ts";
 import { precheck } from "@sluice/inspect/sql/precheck.ts";
 import { applyScopeChange, emptyScope } from "@sluice/inspect/sql/scope.ts";
+import { unsureAnalysis, unsureScope } from "@sluice/inspect/sql/unsure.ts";
 import type {
   Judge,
   Judgement,
@@ -36,6 +37,7 @@ import { type JudgedStatement, type Verdict, Verdicts } from "./verdicts.ts";
 
 export interface JudgeParts {
   readonly principal: Principal;
+  /** As it was when the session opened; what of it counts later is asked of the policy in force. */
   readonly resource: ResourceSpec;
   readonly facts: SessionFacts;
   readonly catalog: CatalogEntry;
@@ -57,11 +59,15 @@ interface Granted extends Permission {
 export class SessionJudge implements Judge {
   readonly #parts: JudgeParts;
   #scope: SessionScope = emptyScope;
+  #scopeEpoch: CatalogEpoch | undefined;
   #pending: StatementRequest | undefined;
   #failure: { readonly request: StatementRequest; readonly error: GatewayError } | undefined;
+  /** An answer that the shared cache did not keep, for the one question that is asked again. */
+  #held: { readonly asked: AnalysisRequest; readonly analysis: Analysis } | undefined;
   readonly #random: Random;
   readonly #verdicts: Verdicts;
-  readonly #settings: AnalysisSettings;
+  #settings: AnalysisSettings;
+  #inspection: InspectionSpec;
   readonly #nowMs: () => number;
   #mustBeDurable = false;
   #ddlOpen = false;
@@ -69,11 +75,11 @@ export class SessionJudge implements Judge {
 
   constructor(parts: JudgeParts) {
     const { principal, resource, facts, clock } = parts;
-    const { bulkRowsMin, bulkLimitMax, safeFunctions } = resource.inspection;
     this.#parts = parts;
     this.#random = pooledForIds(parts.random);
     this.#verdicts = new Verdicts({ principal, resource, facts, random: this.#random });
-    this.#settings = { bulkRowsMin, bulkLimitMax, safeFunctions };
+    this.#inspection = resource.inspection;
+    this.#settings = settingsOf(resource.inspection);
     this.#nowMs = () => clock.nowMs();
   }
 
@@ -92,7 +98,7 @@ export class SessionJudge implements Judge {
 
   /** Records are durable before release: set on the resource, or because a classifier matches (unknown counts as matching). */
   get strict(): boolean {
-    const mode = this.#parts.resource.inspection.recording;
+    const mode = this.#resource.inspection.recording;
     if (mode !== "auto") return mode === "strict";
     return this.#parts.catalog.current?.labels.hasLabels ?? true;
   }
@@ -105,7 +111,8 @@ export class SessionJudge implements Judge {
       return refusalOfError(error);
     }
     const state = this.#parts.catalog.current;
-    const analysis = state === undefined ? undefined : this.#parts.analyser.cached(this.#analysisRequest(request.text, state));
+    const asked = state === undefined ? undefined : this.#analysisRequest(request.text, state);
+    const analysis = asked === undefined ? undefined : (this.#parts.analyser.cached(asked) ?? this.#takeHeld(asked));
     if (state === undefined || analysis === undefined) {
       // Cheap and final: what fails here waits for no catalog.
       try {
@@ -127,7 +134,9 @@ export class SessionJudge implements Judge {
     this.#pending = undefined;
     try {
       const state = await this.#parts.catalog.wait();
-      await this.#parts.analyser.analyse(this.#analysisRequest(request.text, state));
+      const asked = this.#analysisRequest(request.text, state);
+      const analysis = await this.#parts.analyser.analyse(asked);
+      if (this.#parts.analyser.cached(asked) === undefined) this.#held = { asked, analysis };
     } catch (error) {
       this.#failure = { request, error: toGatewayError(error) };
     }
@@ -165,7 +174,9 @@ export class SessionJudge implements Judge {
       this.#recordStatement(request, decision, null);
       return this.#refuse(refusalOfSyntax(analysis.message, analysis.position, decision));
     }
-    const verdict = this.#verdicts.of(analysis, request.text, state, policy, this.#nowMs);
+    // The decision too must not rest on what DDL under way may have changed: `count` or `=` may be somebody's own by now.
+    const trusted = this.#parts.catalog.dirty ? unsureAnalysis(analysis) : analysis;
+    const verdict = this.#verdicts.of(trusted, request.text, state, policy, this.#nowMs);
     if (verdict.permitted) return this.#permit(request, verdict, state, id);
     const decision: Decision = { ...verdict.decision!, id }; // nothing is refused without a decision
     this.#recordStatement(request, decision, verdict);
@@ -237,15 +248,50 @@ export class SessionJudge implements Judge {
     return number;
   }
 
+  /** What the session has named, of which nothing is certain any more once the catalog is another. */
+  #scopeIn(state: CatalogState): SessionScope {
+    const { epoch } = state.catalog;
+    if (this.#scopeEpoch !== undefined && this.#scopeEpoch !== epoch && this.#scope !== emptyScope)
+      this.#scope = unsureScope(this.#scope);
+    this.#scopeEpoch = epoch;
+    return this.#scope;
+  }
+
+  /** Without this, an analysis too large for the cache would be made again for ever. */
+  #takeHeld({ text, epoch, scope, settings }: AnalysisRequest): Analysis | undefined {
+    const held = this.#held;
+    this.#held = undefined;
+    if (held === undefined) return undefined;
+    const { asked, analysis } = held;
+    const same =
+      asked.text === text && asked.epoch === epoch && asked.scope.digest === scope.digest && asked.settings === settings;
+    return same ? analysis : undefined;
+  }
+
+  /** As the policy in force declares it: labels, thresholds and recording may have changed under the session. */
+  get #resource(): ResourceSpec {
+    const { policies, resource } = this.#parts;
+    return policies.current.resources.get(resource.name) ?? resource;
+  }
+
   #analysisRequest(text: string, state: CatalogState): AnalysisRequest {
+    const { inspection } = this.#resource;
+    if (inspection !== this.#inspection) {
+      this.#inspection = inspection;
+      this.#settings = settingsOf(inspection);
+    }
     return {
       catalogKey: this.#parts.catalog.key,
       epoch: state.catalog.epoch,
       text,
-      scope: this.#scope,
+      scope: this.#scopeIn(state),
       settings: this.#settings,
     };
   }
+}
+
+function settingsOf({ bulkRowsMin, bulkLimitMax, safeFunctions }: InspectionSpec): AnalysisSettings {
+  return { bulkRowsMin, bulkLimitMax, safeFunctions };
 }
 
 const NO_STATEMENT: StatementModel = {

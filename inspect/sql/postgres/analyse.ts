@@ -7,6 +7,7 @@ import { GatewayError } from "@sluice/core/errors.ts";
 import { type CatalogIndex, isSyntaxError } from "../catalog-index.ts";
 import type { Analysis, AnalysisSettings, SessionScope, StatementModel } from "../model.ts";
 import { applyScopeChange } from "../scope.ts";
+import { unsure } from "../unsure.ts";
 import { statementModel } from "./statement.ts";
 import { depthOf, type Parse, type Part, partOf } from "./tree.ts";
 
@@ -53,27 +54,4 @@ export function analyse(
     if (model.scopeChange !== null) names = applyScopeChange(names, model.scopeChange);
   }
   return { kind: "ok", statements: models, epoch: index.epoch };
-}
-
-/** The model of a statement that runs after the catalog may have changed within its own text. */
-function unsure(model: StatementModel): StatementModel {
-  return {
-    ...model,
-    columns:
-      model.columns?.map((column) => ({
-        name: column.name,
-        origins: ["*", ...column.origins.filter((origin) => origin !== "*")],
-        exact: false,
-      })) ?? null,
-    columnsKnown: model.columns === null,
-    reaches: [...new Set(["*", ...model.reaches])],
-    writeFlows: model.writeFlows.length === 0 ? [] : [...new Set(["*", ...model.writeFlows])],
-    scopeChange: unsureChange(model.scopeChange),
-  };
-}
-
-function unsureChange(change: StatementModel["scopeChange"]): StatementModel["scopeChange"] {
-  return change !== null && (change.kind === "prepare" || change.kind === "declare")
-    ? { ...change, model: unsure(change.model) }
-    : change;
 }
