@@ -78,7 +78,8 @@ class Bench {
     const bench = (): Bench => made.bench!; // nothing is served before it is made
     const all = { ...defaultLimits, ...limits };
     const log = pino({ level: "silent" });
-    const policies = new PolicyStore({ current: snapshot, subscribe: () => () => {} }, log);
+    const listeners: ((snapshot: Snapshot) => void)[] = [];
+    const policies = new PolicyStore({ current: snapshot, subscribe: (listener) => (listeners.push(listener), () => {}) }, log);
     const agentLink: AgentLink = {
       openTarget: async (request): Promise<TargetConnection> => {
         bench().opened.push(request);
@@ -128,9 +129,14 @@ class Bench {
     const listener = await startListener({ protocol: "postgres", listen, proxyProtocolFrom: [] }, servePostgres, parts);
     made.bench = new Bench(server, () => ({ listener, admission, catalogs }));
     made.bench.far = far;
+    made.bench.apply = (next) => {
+      for (const listener of listeners) listener(next);
+    };
     return made.bench;
   }
 
+  /** Puts another snapshot in force. */
+  apply: (next: Snapshot) => void = () => {};
   /** The target's own side of each connection. */
   far: Socket[] = [];
 
@@ -280,6 +286,56 @@ describe("a login", () => {
     await expect.poll(() => caller.received.toString("latin1")).toContain("The disk is gone.");
     await expect.poll(gone).toEqual(nobody);
     expect(bench.targets[0]!.destroyed).toBe(true);
+  });
+});
+
+describe("a policy that changes", () => {
+  const changes: readonly (readonly [string, Partial<Snapshot>, string])[] = [
+    ["takes the resource away", { resources: [] }, "No policy lets you"],
+    ["allows its principal nothing any more", { policies: [] }, "No policy lets you"],
+    [
+      "excludes its resource by a label",
+      { policies: [{ ...everything, resources: { labels: { env: "test" } } }] },
+      "No policy lets",
+    ],
+    [
+      "points the resource at another server",
+      { resources: [{ ...resource, target: { ...resource.target, port: 5433 } }] },
+      "now means another database",
+    ],
+  ];
+  test.each(changes)("ends a session at once when it %s", async (_, change, sentence) => {
+    bench = await Bench.start();
+    const caller = bench.caller();
+    await expect.poll(() => bench.sessions.size).toBe(1);
+    await expect.poll(() => caller.received.toString("latin1")).toContain("sluice.session_id");
+    bench.apply({ ...snapshot, version: "2", ...change });
+    await expect.poll(() => caller.received.toString("latin1")).toContain(sentence);
+    await expect.poll(gone).toEqual(nobody);
+    expect(bench.records.at(-1)).toMatchObject({ kind: "closed", closed: { code: "killed" } });
+  });
+
+  test("refuses a login that began before it", async () => {
+    bench = await Bench.start();
+    const opening = Promise.withResolvers<void>();
+    bench.beforeTarget = () => opening.promise;
+    const caller = bench.caller(query);
+    await expect.poll(() => bench.opened.length).toBe(1);
+    bench.apply({ ...snapshot, version: "2", policies: [] });
+    opening.resolve();
+    await expect.poll(() => caller.received.toString("latin1")).toContain("No policy lets you");
+    await expect.poll(gone).toEqual(nobody);
+    expect(caller.received.includes("sluice.session_id")).toBe(false);
+  });
+
+  test("leaves a session alone that it does not concern", async () => {
+    bench = await Bench.start();
+    bench.caller();
+    await expect.poll(() => bench.kinds).toEqual(["opened"]);
+    await expect.poll(() => bench.sessions.size).toBe(1);
+    bench.apply({ ...snapshot, version: "2", resources: [{ ...resource, labels: { env: "prod" } }] });
+    await delay(30);
+    expect(bench.sessions.size).toBe(1);
   });
 });
 

@@ -21,7 +21,7 @@ import type { GatewayParts } from "../gateway-parts.ts";
 import type { Release } from "../listen/admission.ts";
 import { SessionJudge } from "../session/judge.ts";
 import { PostgresSession } from "../session/postgres-session.ts";
-import { type ResolvedResource, resolveResource } from "../session/resource-access.ts";
+import { accessLost, type ResolvedResource, resolveResource } from "../session/resource-access.ts";
 import { SessionLog } from "../session/session-log.ts";
 import type { AcceptedConnection } from "./driver.ts";
 
@@ -273,6 +273,8 @@ async function runSession(parts: GatewayParts, connection: AcceptedConnection, o
   try {
     if (judge.strict) await sessionLog.durable();
     opening.signal.throwIfAborted();
+    const lost = accessLost(parts.policies.current, principal, resolved); // the policy may have changed since
+    if (lost !== null) throw lost;
     const session = new PostgresSession({ caller: stream, target, judge, sessionLog, limits: parts.limits, log });
     code = await beginSession(parts, opening, session, log);
   } catch (error) {
@@ -291,6 +293,10 @@ async function beginSession(parts: GatewayParts, opening: Opening, session: Post
   const key = parts.cancelKeys.issue(startup.protocolMinor, () => session.cancel());
   const stopExpiry = endAtExpiry(parts, opening.expiresAtMs, session);
   const forget = parts.sessions.add(session);
+  const stopWatching = parts.policies.onChange((policy) => {
+    const lost = accessLost(policy, opening.principal, opening.resolved);
+    if (lost !== null) session.terminate(lost);
+  });
   opening.began();
   try {
     const parameters = [
@@ -302,6 +308,7 @@ async function beginSession(parts: GatewayParts, opening: Opening, session: Post
     return await session.run(door.rest());
   } finally {
     stopExpiry();
+    stopWatching();
     forget();
     parts.cancelKeys.revoke(key);
   }

@@ -27,6 +27,26 @@ export function findResource(policy: PolicyInForce, name: string, protocol: Prot
   return { resource, database };
 }
 
+/**
+ * Why a session that was opened under an earlier policy must end under this one; null: it may go on. The resource is gone or out
+ * of reach, or its name now means another database than the one the session talks to.
+ */
+export function accessLost(policy: PolicyInForce, principal: Principal, opened: ResolvedResource): GatewayError | null {
+  const { resource, database } = opened;
+  const now = policy.resources.get(resource.name);
+  if (now === undefined || now.protocol !== resource.protocol || !mayReach(policy.compiled, principal, now)) {
+    return new GatewayError("killed", "No policy lets you reach this resource any more.", {
+      hint: "Ask the platform team which resources your groups may reach.",
+    });
+  }
+  const sameServer = now.target.host === resource.target.host && now.target.port === resource.target.port;
+  const listed = database === now.target.database || now.target.databases.includes(database);
+  if (sameServer && listed) return null;
+  return new GatewayError("killed", "This resource now means another database than the one this session talks to.", {
+    hint: "Connect again.",
+  });
+}
+
 function unknown(): GatewayError {
   return new GatewayError("resource_unknown", "There is no resource of this name, or no policy lets you reach it.", {
     hint: "The database name names the resource, e.g. dbname=orders. Ask the platform team which resources your groups may reach.",

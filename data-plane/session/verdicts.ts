@@ -49,6 +49,7 @@ export interface Verdict {
 
 export interface VerdictParts {
   readonly principal: Principal;
+  /** As it was when the session opened; the policy in force says what it is now. */
   readonly resource: ResourceSpec;
   readonly facts: SessionFacts;
   readonly random: Random;
@@ -117,7 +118,7 @@ export class Verdicts {
     return {
       compiled: policy.compiled,
       principal,
-      resource,
+      resource: policy.resources.get(resource.name) ?? resource,
       session: facts,
       statement,
       text,
