@@ -384,6 +384,15 @@ describe("psql", () => {
     expect(`${found.written.out}${found.written.err}`).not.toContain("secret-token");
   });
 
+  it("verifies a gateway whose certificate is not the installation's by the file it is given", async () => {
+    answers = { "TokenService/Mint": { body: { token: "t" } } };
+    await writeFile(join(directory, "psql"), "#!/bin/sh\n", { mode: 0o755 });
+    const found = await run(["psql", "orders", "--gateway-ca-file", "own.pem"], { environment: { PATH: directory } });
+    expect(found.programs[0]?.args[0]).toContain(`sslmode=verify-full sslrootcert=${join(directory, "own.pem")}`);
+    const missing = await run(["psql", "orders", "--builtin", "--gateway-ca-file", "nowhere.pem"]);
+    expect([missing.status, missing.written.err]).toEqual([1, expect.stringContaining("nowhere.pem cannot be read")]);
+  });
+
   it("ends with 1 when psql fails, whatever its own status", async () => {
     answers = { "TokenService/Mint": { body: { token: "t" } } };
     await writeFile(join(directory, "psql"), "#!/bin/sh\n", { mode: 0o755 });

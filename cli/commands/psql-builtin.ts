@@ -56,7 +56,7 @@ export async function runBuiltinClient(
   try {
     await client.connect();
   } catch (error) {
-    context.err(`${describeError(error)}\n`);
+    context.err(`${isUnverified(error) ? UNVERIFIED : describeError(error)}\n`);
     throw new NegativeAnswer();
   }
   try {
@@ -65,6 +65,16 @@ export async function runBuiltinClient(
   } finally {
     await client.end().catch(() => undefined);
   }
+}
+
+const UNVERIFIED =
+  "ERROR:  The gateway's certificate could not be verified, so no token was sent.\n" +
+  "HINT:  Where the gateway has a certificate of yours, name the CA that signed it with --gateway-ca-file.";
+
+/** Node's codes for certificates that do not verify: SELF_SIGNED_CERT_IN_CHAIN, UNABLE_TO_VERIFY_LEAF_SIGNATURE, CERT_HAS_EXPIRED … */
+function isUnverified(error: unknown): boolean {
+  const code: unknown = error instanceof Error && "code" in error ? error.code : undefined;
+  return typeof code === "string" && /CERT|VERIFY|TLS_/.test(code);
 }
 
 async function runCommands(client: pg.Client, commands: readonly string[], context: CommandContext): Promise<void> {

@@ -2,6 +2,7 @@
  * `sluice psql RESOURCE`: gets a token of the development issuer and opens psql with it, or a small client of our own where
  * psql is not installed. It must never connect without verifying the server, and never put the token on a command line.
  */
+import path from "node:path";
 import type { Command } from "commander";
 import { GatewayError } from "@sluice/core/errors.ts";
 import { type CommandContext, NegativeAnswer, UsageError } from "../context.ts";
@@ -19,6 +20,7 @@ interface PsqlOptions extends InstallationOptions {
   readonly ttl: string;
   readonly command?: readonly string[];
   readonly builtin?: boolean;
+  readonly gatewayCaFile?: string;
 }
 
 export function addPsqlCommand(program: Command, context: CommandContext): void {
@@ -31,7 +33,11 @@ export function addPsqlCommand(program: Command, context: CommandContext): void 
       .option("--claim <name=value>", "a further claim; may be given several times", collect)
       .option("--ttl <duration>", "how long the token is valid", "1h")
       .option("-c, --command <sql>", "run this statement and end; may be given several times", collect)
-      .option("--builtin", "use the built-in client even where psql is installed"),
+      .option("--builtin", "use the built-in client even where psql is installed")
+      .option(
+        "--gateway-ca-file <file>",
+        "PEM file that verifies the gateway where it has a certificate of yours (default: the ready file's)",
+      ),
   ).action((resource: string, more: readonly string[], options: PsqlOptions) => psql(resource, more, options, context));
 }
 
@@ -51,11 +57,13 @@ async function psql(resource: string, more: readonly string[], options: PsqlOpti
   if (wish.groups.length === 0) {
     context.err(`Connecting as ${wish.subject} without groups; policies usually go by group: --group NAME.\n`);
   }
+  const caFile =
+    options.gatewayCaFile === undefined ? ready.caFile : path.resolve(context.workingDirectory, options.gatewayCaFile);
   const program = options.builtin === true ? undefined : await findProgram("psql", context);
   if (program === undefined) {
     if (more.length > 0)
       throw new UsageError("psql is not installed here, and the built-in client takes no psql arguments; use --command.");
-    const target = { host, port, database: resource, user: wish.subject, token, ca: await readAuthority(ready.caFile) };
+    const target = { host, port, database: resource, user: wish.subject, token, ca: await readAuthority(caFile) };
     await runBuiltinClient(target, options.command ?? [], context);
     return;
   }
@@ -65,7 +73,7 @@ async function psql(resource: string, more: readonly string[], options: PsqlOpti
     dbname: resource,
     user: wish.subject,
     sslmode: "verify-full",
-    sslrootcert: ready.caFile,
+    sslrootcert: caFile,
   });
   const commands = (options.command ?? []).flatMap((sql) => ["-c", sql]);
   const status = await context.runProgram(program, [connection, ...commands, ...more], { PGPASSWORD: token });
