@@ -35,6 +35,8 @@ interface Task {
 
 /** Disposable workers at one time: each costs a core and tens of megabytes, and must leave the other cores alone. */
 const DISPOSABLE_MAX = 1;
+/** Before a thread is started in place of one that never became ready. Milliseconds. */
+const RESTART_MS = 1_000;
 /** A running analysis may take this part of the deadline, so that what waits behind a bad one still gets its turn in time. */
 const RUNNING_PART = 0.4;
 
@@ -50,6 +52,7 @@ export class Analyser {
   #thread: ParseThread | undefined;
   #running: Task | undefined;
   #stopTimer: () => void = () => undefined;
+  #restart: NodeJS.Timeout | undefined;
   #number = 0;
   #closed = false;
 
@@ -90,6 +93,7 @@ export class Analyser {
   /** Ends the threads; what still waits is rejected. */
   async close(): Promise<void> {
     this.#closed = true;
+    clearTimeout(this.#restart);
     const threads = [...this.#disposables, ...(this.#thread === undefined ? [] : [this.#thread])];
     for (const task of this.#queue.splice(0)) task.fail(unavailable("The gateway is shutting down."));
     for (const wake of this.#abnormalWaiting.splice(0)) wake();
@@ -172,13 +176,17 @@ export class Analyser {
   }
 
   #ended(reason: ThreadEnd, errorName: string): void {
+    const thread = this.#thread;
     this.#thread = undefined;
     this.#stopTimer();
     const task = this.#running;
     this.#running = undefined;
     if (reason !== "closed") this.#log?.warn({ reason, errorName }, "the analysis worker was replaced");
     task?.fail(unavailable(whatHappened(reason)));
-    if (!this.#closed) this.#start();
+    if (this.#closed) return;
+    // One that could not even start would be started again and again, for nothing but heat.
+    if (thread?.ready === false) this.#restart = setTimeout(() => this.#start(), RESTART_MS).unref();
+    else this.#start();
   }
 
   /** Parses an unusual text where it can hurt nobody. */

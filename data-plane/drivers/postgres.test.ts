@@ -7,8 +7,8 @@ import type { PolicySpec, ResourceSpec, Snapshot } from "@sluice/core/snapshot.t
 import { systemClock, systemRandom } from "@sluice/core/system.ts";
 import type { SessionRecord } from "@sluice/events/session-events.ts";
 import type { Spool } from "@sluice/events/spool.ts";
-import { catalogOf, principal, statement } from "@sluice/inspect/policy/sample-input.ts";
-import type { Analysis } from "@sluice/inspect/sql/model.ts";
+import { catalogOf, effectOf, principal, statement } from "@sluice/inspect/policy/sample-input.ts";
+import type { Analysis, StatementModel } from "@sluice/inspect/sql/model.ts";
 import type { AgentLink, OpenTargetRequest, TargetConnection } from "@sluice/rpc/agent-link.ts";
 import pino from "pino";
 import { afterEach, describe, expect, test } from "vitest";
@@ -40,7 +40,10 @@ const snapshot: Snapshot = {
   policies: [everything],
   identityProviders: [],
 };
-const analysis: Analysis = { kind: "ok", statements: [statement()], epoch: "sample" as CatalogEpoch }; // the sample catalog's
+
+function analysed(...statements: readonly StatementModel[]): Analysis {
+  return { kind: "ok", statements, epoch: "sample" as CatalogEpoch }; // the sample catalog's
+}
 
 /** One gateway over real sockets, with an agent, a verifier and a disk that do what the test says. */
 class Bench {
@@ -54,9 +57,11 @@ class Bench {
   beforeTarget: () => Promise<void> = () => Promise.resolve();
   beforeVerified: () => Promise<void> = () => Promise.resolve();
   durable: () => Promise<void> = () => Promise.resolve();
+  cancel: () => Promise<void> = () => Promise.resolve();
+  analysis: Analysis = analysed(statement());
   draining = false;
   readonly #server: Server;
-  readonly #catalogs: Catalogs;
+  readonly catalogs: Catalogs;
   readonly #callers: Socket[] = [];
 
   private constructor(server: Server, start: (bench: Bench) => { listener: Listener; admission: Admission; catalogs: Catalogs }) {
@@ -64,7 +69,7 @@ class Bench {
     const { listener, admission, catalogs } = start(this);
     this.listener = listener;
     this.admission = admission;
-    this.#catalogs = catalogs;
+    this.catalogs = catalogs;
   }
 
   static async start(limits: Partial<Limits> = {}): Promise<Bench> {
@@ -89,12 +94,12 @@ class Bench {
         await new Promise((resolve) => stream.once("connect", resolve));
         stream.pause();
         bench().targets.push(stream);
-        return { stream, parameters: [["server_version", "15.0"]], cancel: () => Promise.resolve() };
+        return { stream, parameters: [["server_version", "15.0"]], cancel: () => bench().cancel() };
       },
       readCatalog: () => Promise.resolve(catalogOf([])),
       close: () => Promise.resolve(),
     };
-    const analyser = Object.assign({} as Analyser, { setCatalog: () => {}, cached: () => analysis });
+    const analyser = Object.assign({} as Analyser, { setCatalog: () => {}, cached: () => bench().analysis });
     const catalogs = new Catalogs({ agentLink, analyser, policies, limits: all, clock: systemClock, log });
     const admission = new Admission(all);
     const spool: Partial<Spool> = {
@@ -146,7 +151,7 @@ class Bench {
     this.#callers.push(socket);
     const caller = { socket, received: Buffer.alloc(0), closed: false };
     socket.on("data", (chunk: Buffer) => {
-      caller.received = Buffer.concat([caller.received, chunk]);
+      if (caller.received.length < RECEIVED_BYTES_MAX) caller.received = Buffer.concat([caller.received, chunk]);
     });
     socket.on("error", () => {});
     socket.on("close", () => {
@@ -156,17 +161,25 @@ class Bench {
     return caller;
   }
 
+  /** Of what was released. */
+  get recordedBytes(): number {
+    return this.records.reduce((sum, record) => sum + (record.kind === "released" ? record.bytes.length : 0), 0);
+  }
+
   get kinds(): readonly string[] {
     return this.records.map(({ kind }) => kind);
   }
 
   async stop(): Promise<void> {
     for (const socket of [...this.#callers, ...this.targets, ...this.far]) socket.destroy();
-    this.#catalogs.close();
+    this.catalogs.close();
     await this.listener.stop();
     await new Promise((resolve) => this.#server.close(resolve));
   }
 }
+
+/** Of what a caller gets: enough for what tests look at. */
+const RECEIVED_BYTES_MAX = 64 * 1024;
 
 interface Caller {
   readonly socket: Socket;
@@ -286,6 +299,88 @@ describe("a login", () => {
     await expect.poll(() => caller.received.toString("latin1")).toContain("The disk is gone.");
     await expect.poll(gone).toEqual(nobody);
     expect(bench.targets[0]!.destroyed).toBe(true);
+  });
+});
+
+describe("a session", () => {
+  test("that dies in the middle of DDL leaves its resource in doubt until the target was told and had time to stop", async () => {
+    bench = await Bench.start();
+    bench.analysis = analysed(effectOf("ddl", "alter_table", { changesCatalog: true }));
+    const told = Promise.withResolvers<void>();
+    let cancels = 0;
+    bench.cancel = () => {
+      cancels += 1;
+      return told.promise;
+    };
+    const caller = bench.caller(query);
+    const entry = bench.catalogs.entry(resource, "orders");
+    await expect.poll(() => entry.dirty).toBe(true);
+    caller.socket.resetAndDestroy();
+    await expect.poll(gone).toEqual(nobody);
+    await expect.poll(() => cancels).toBe(1);
+    await delay(100);
+    expect([entry.dirty, entry.current !== undefined]).toEqual([true, true]);
+    told.resolve();
+    await expect.poll(() => entry.dirty, { timeout: 3_000 }).toBe(false);
+  });
+
+  test("forwards no write before it is durable, and ends when it cannot be", async () => {
+    bench = await Bench.start();
+    bench.analysis = analysed(effectOf("write", "insert"));
+    const caller = bench.caller();
+    await expect.poll(() => bench.far.length).toBe(1);
+    await expect.poll(() => caller.received.includes("sluice.session_id")).toBe(true);
+    let taken = 0;
+    bench.far[0]!.on("data", (chunk: Buffer) => (taken += chunk.length));
+    const disk = Promise.withResolvers<void>();
+    bench.durable = () => disk.promise;
+    caller.socket.write(Buffer.concat([query, query, query]));
+    await expect.poll(() => bench.kinds.filter((kind) => kind === "statement").length).toBeGreaterThan(0);
+    await delay(50);
+    expect(taken).toBe(0);
+    disk.reject(new GatewayError("recording_unavailable", "The disk is gone."));
+    await expect.poll(() => caller.received.toString("latin1")).toContain("The disk is gone.");
+    await expect.poll(gone).toEqual(nobody);
+    expect(taken).toBe(0);
+  });
+
+  test("reads no further from a target than its caller takes", async () => {
+    bench = await Bench.start({ outboundBufferBytesMax: 256 * 1024 });
+    const caller = bench.caller(query);
+    await expect.poll(() => bench.far.length).toBe(1);
+    await expect.poll(() => caller.received.includes("sluice.session_id")).toBe(true);
+    caller.socket.pause();
+    const far = bench.far[0]!;
+    const notice = message("N", `SNOTICE\0VNOTICE\0C00000\0M${"x".repeat(60_000)}\0\0`);
+    for (let at = 0; at < 800; at++) far.write(notice); // 48 MB
+    await delay(400);
+    const stuck = bench.recordedBytes;
+    await delay(200);
+    expect(bench.recordedBytes).toBe(stuck);
+    // What the kernel holds of a loopback connection, both ways, and the bound itself.
+    expect(stuck).toBeLessThan(24 * 1024 * 1024);
+    caller.socket.resume();
+    await expect.poll(() => bench.recordedBytes, { timeout: 5_000 }).toBeGreaterThanOrEqual(800 * notice.length);
+  });
+
+  test("reads no further from a caller than its target takes", async () => {
+    bench = await Bench.start();
+    bench.analysis = analysed(effectOf("write", "copy_from", { copy: "in" }));
+    const caller = bench.caller(message("Q", "COPY t FROM STDIN\0"));
+    await expect.poll(() => bench.far.length).toBe(1);
+    const far = bench.far[0]!;
+    await new Promise((resolve) => far.once("data", resolve));
+    far.pause();
+    far.write(message("G", "\0\0\0"));
+    await expect.poll(() => caller.received.includes("G\0\0\0\u0007")).toBe(true);
+    const data = message("d", "x".repeat(60_000));
+    for (let at = 0; at < 800; at++) caller.socket.write(data);
+    await delay(400);
+    const stuck = caller.socket.bytesWritten - caller.socket.writableLength;
+    expect(bench.targets[0]!.writableLength).toBeLessThan(2 * 1024 * 1024);
+    expect(stuck).toBeLessThan(24 * 1024 * 1024);
+    far.resume();
+    await expect.poll(() => caller.socket.writableLength, { timeout: 5_000 }).toBe(0);
   });
 });
 

@@ -30,6 +30,8 @@ export async function startListener(config: ListenerConfig, driver: Driver, part
     });
   });
   await listen(server, config);
+  // Out of file descriptors, say: this connection is lost, the gateway is not.
+  server.on("error", (error) => parts.log.warn({ err: error }, "a connection could not be accepted"));
   const bound = server.address();
   if (bound === null || typeof bound === "string") throw new GatewayError("internal", "The listener has no address.");
   return {
@@ -89,15 +91,18 @@ function readProxyHeader(socket: Socket, timeoutMs: number): Promise<{ address: 
 function listen(server: Server, config: ListenerConfig): Promise<void> {
   const { host, port } = config.listen;
   return new Promise((resolve, reject) => {
-    server.once("error", (cause) => {
+    const failed = (cause: Error): void =>
       reject(
         new GatewayError("config_invalid", `The gateway cannot listen on ${host}:${port}.`, {
           cause,
           hint: "Another process may use this port, or the address is not one of this machine's.",
         }),
       );
+    server.once("error", failed);
+    server.listen({ host, port, backlog: BACKLOG }, () => {
+      server.off("error", failed);
+      resolve();
     });
-    server.listen({ host, port, backlog: BACKLOG }, () => resolve());
   });
 }
 

@@ -24,6 +24,9 @@ export interface PostgresSessionParts {
 /** A caller that does not take its last bytes is cut off. Milliseconds. */
 const GOODBYE_MS = 2_000;
 
+/** From a delivered cancel to a backend that has stopped, with room to spare. Milliseconds. */
+const SETTLE_MS = 1_000;
+
 interface Held {
   readonly bytes: Buffer;
   durable: boolean;
@@ -41,6 +44,7 @@ export class PostgresSession {
   /** Set while bytes to the target wait for their statement's record. */
   #forwardGate: Promise<void> | undefined;
   #analysing = false;
+  #cancelling: "no" | "once" | "again" = "no";
   #pausedCaller = false;
   #pausedTarget = false;
 
@@ -87,11 +91,22 @@ export class PostgresSession {
     this.#feed(() => this.#relay.terminate(error));
   }
 
-  /** The caller asked, with its key, to cancel what runs. */
+  /** The caller asked, with its key, to cancel what runs. One request at a time: each is a connection to the target. */
   cancel(): void {
+    if (this.#endCode !== undefined) return;
+    if (this.#cancelling !== "no") {
+      this.#cancelling = "again";
+      return;
+    }
+    this.#cancelling = "once";
     this.#parts.target
       .cancel()
-      .catch((error: unknown) => this.#parts.log.debug({ err: error }, "a cancel request could not be delivered"));
+      .catch((error: unknown) => this.#parts.log.debug({ err: error }, "a cancel request could not be delivered"))
+      .finally(() => {
+        const again = this.#cancelling === "again";
+        this.#cancelling = "no";
+        if (again) this.cancel();
+      });
   }
 
   #feed(step: () => void): void {
@@ -246,12 +261,20 @@ export class PostgresSession {
   #end(code: string, lastWords: Buffer | null): void {
     if (this.#endCode !== undefined) return;
     this.#endCode = code;
-    // A target notices that nobody waits only when it answers: what runs for a caller that has vanished would run on.
-    if (code !== "closed" && !this.#relay.idle) this.cancel();
-    this.#parts.judge.transactionEnded();
+    if (code !== "closed" && !this.#relay.idle) this.#abandon();
+    else this.#parts.judge.transactionEnded();
     if (lastWords !== null && !this.#parts.caller.destroyed) this.#sayLast(lastWords);
     if (this.#unreleasedBytes === 0) this.#closeBoth();
     else setTimeout(() => this.#closeBoth(), GOODBYE_MS).unref();
+  }
+
+  /**
+   * A target notices that nobody waits only when it answers: what runs for a caller that has vanished would run on. DDL among it may
+   * even be committed, until the target has been told and has had time to stop.
+   */
+  #abandon(): void {
+    const settled = (): void => void setTimeout(() => this.#parts.judge.transactionEnded(), SETTLE_MS).unref();
+    this.#parts.target.cancel().then(settled, settled);
   }
 
   /** After what is still on its way to the disk; at once where the spool itself has failed (the sentence holds no data). */

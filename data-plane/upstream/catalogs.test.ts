@@ -5,11 +5,11 @@ import type { CatalogEpoch, SessionId } from "@sluice/core/ids.ts";
 import { defaultLimits } from "@sluice/core/limits.ts";
 import type { ResourceSpec, Snapshot } from "@sluice/core/snapshot.ts";
 import { systemClock } from "@sluice/core/system.ts";
-import type { AgentLink } from "@sluice/rpc/agent-link.ts";
+import type { AgentLink, ReadCatalogRequest } from "@sluice/rpc/agent-link.ts";
 import pino from "pino";
 import { afterEach, describe, expect, it } from "vitest";
 import type { Analyser } from "../analysis/analyser.ts";
-import type { PolicyStore } from "../policy-watch/policy-store.ts";
+import { PolicyStore } from "../policy-watch/policy-store.ts";
 import { Catalogs } from "./catalogs.ts";
 
 const resource: ResourceSpec = {
@@ -28,8 +28,11 @@ class Reads {
   readonly waiting: { resolve: (catalog: Catalog) => void; reject: (error: Error) => void }[] = [];
   count = 0;
 
-  read(): Promise<Catalog> {
+  readonly users: unknown[] = [];
+
+  read({ resource: { credential } }: ReadCatalogRequest): Promise<Catalog> {
     this.count += 1;
+    this.users.push(credential.username);
     return new Promise((resolve, reject) => this.waiting.push({ resolve, reject }));
   }
 
@@ -60,19 +63,31 @@ const catalog = (epoch: string): Catalog => ({
 const tick = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 2));
 const opened: Catalogs[] = [];
 
-function start(more: { catalogWaitMs?: number; clock?: Clock } = {}): { reads: Reads; entry: ReturnType<Catalogs["entry"]> } {
+interface Started {
+  readonly reads: Reads;
+  readonly catalogs: Catalogs;
+  readonly entry: ReturnType<Catalogs["entry"]>;
+  /** Puts other resources in force. */
+  readonly declare: (resources: readonly ResourceSpec[]) => void;
+}
+
+function start(more: { catalogWaitMs?: number; clock?: Clock } = {}): Started {
   const reads = new Reads();
+  let publish: (next: Snapshot) => void = () => {};
+  const source = { current: snapshot, subscribe: (listener: typeof publish) => ((publish = listener), () => {}) };
+  const policies = new PolicyStore(source, pino({ level: "silent" }));
   const catalogs = new Catalogs({
     // Only what catalogs use of each part.
-    agentLink: { readCatalog: () => reads.read() } as unknown as AgentLink,
+    agentLink: { readCatalog: (request: ReadCatalogRequest) => reads.read(request) } as unknown as AgentLink,
     analyser: { setCatalog: () => {} } as unknown as Analyser,
-    policies: { current: { snapshot } } as unknown as PolicyStore,
+    policies,
     limits: { ...defaultLimits, catalogWaitMs: more.catalogWaitMs ?? 2_000 },
     clock: more.clock ?? systemClock,
     log: pino({ level: "silent" }),
   });
   opened.push(catalogs);
-  return { reads, entry: catalogs.entry(resource, "orders") };
+  const declare = (resources: readonly ResourceSpec[]): void => publish({ ...snapshot, version: "2", resources });
+  return { reads, catalogs, entry: catalogs.entry(resource, "orders"), declare };
 }
 
 afterEach(() => {
@@ -88,6 +103,25 @@ describe("CatalogEntry", () => {
     expect((await Promise.all(waits)).map((state) => state.catalog.epoch)).toEqual(["a", "a", "a"]);
     expect(reads.count).toBe(1);
     expect(entry.current?.catalog.epoch).toBe("a");
+  });
+
+  it("reads with the credential that is declared now, and nothing once the resource is gone or elsewhere", async () => {
+    const { reads, catalogs, entry, declare } = start({ catalogWaitMs: 50 });
+    void entry.refresh();
+    await reads.answer("a");
+    const username = { kind: "value", value: "other" } as const;
+    declare([{ ...resource, credential: { username } }]);
+    void entry.refresh();
+    await reads.answer("b");
+    expect(reads.users).toEqual([resource.credential.username, username]);
+    expect(catalogs.entry(resource, "orders")).toBe(entry);
+    for (const resources of [[], [{ ...resource, target: { ...resource.target, host: "127.0.0.2" } }]]) {
+      declare(resources);
+      await expect(entry.refresh()).rejects.toMatchObject({ code: "resource_unknown" });
+      expect(reads.count).toBe(2);
+    }
+    declare([resource]);
+    expect(catalogs.entry(resource, "orders")).not.toBe(entry);
   });
 
   it("refuses after its wait when the target cannot be read, and tells what was the matter", async () => {

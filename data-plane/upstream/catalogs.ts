@@ -31,8 +31,11 @@ export class Catalogs {
   readonly #entries = new Map<string, CatalogEntry>();
   readonly #parts: CatalogParts;
 
+  readonly #stopWatching: () => void;
+
   constructor(parts: CatalogParts) {
     this.#parts = parts;
+    this.#stopWatching = parts.policies.onChange(() => this.#forgetGone());
   }
 
   /** The entry of a resource's database; the first call begins to read its catalog. */
@@ -47,7 +50,17 @@ export class Catalogs {
   }
 
   close(): void {
+    this.#stopWatching();
     for (const entry of this.#entries.values()) entry.close();
+  }
+
+  /** What is not declared any more is not read any more: nobody may use that credential there. */
+  #forgetGone(): void {
+    for (const [key, entry] of this.#entries) {
+      if (entry.declared !== undefined) continue;
+      entry.close();
+      this.#entries.delete(key);
+    }
   }
 }
 
@@ -82,6 +95,13 @@ export class CatalogEntry {
     this.#parts = parts;
     this.#timer = setInterval(() => this.#refreshQuietly(), parts.limits.catalogRefreshMs);
     this.#timer.unref();
+  }
+
+  /** The resource as the policy in force declares it, with another credential perhaps; undefined when its name is gone or means another server. */
+  get declared(): ResourceSpec | undefined {
+    const now = this.#parts.policies.current.resources.get(this.#resource.name);
+    const { host, port } = this.#resource.target;
+    return now !== undefined && now.target.host === host && now.target.port === port ? now : undefined;
   }
 
   /** What is known now, labels by the policy in force; undefined before the first read, and while a refresh after DDL is under way. */
@@ -177,8 +197,10 @@ export class CatalogEntry {
     do {
       this.#readAgain = false;
       const openDdl = this.#ddlSessions.size;
+      const resource = this.declared;
+      if (resource === undefined) throw new GatewayError("resource_unknown", "The resource is not declared any more.");
       const signal = AbortSignal.any([this.#abort.signal, AbortSignal.timeout(this.#parts.limits.catalogReadTimeoutMs)]);
-      const catalog = await this.#parts.agentLink.readCatalog({ resource: this.#resource, database: this.#database, signal });
+      const catalog = await this.#parts.agentLink.readCatalog({ resource, database: this.#database, signal });
       this.#parts.analyser.setCatalog(this.key, catalog);
       const snapshot = this.#parts.policies.current.snapshot;
       this.#labelledFor = snapshot;
