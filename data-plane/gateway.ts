@@ -50,10 +50,10 @@ export interface Gateway {
 /** Starts serving. Throws GatewayError `config_invalid` for certificates, addresses or policies that cannot be used. */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const { limits, clock, random, log, agentLink, spool } = options;
+  const certificate = options.certificate === null ? null : await ReloadingCertificate.load(options.certificate, log);
   const policies = new PolicyStore(options.snapshots, log);
   const analyser = new Analyser({ limits, log });
   const catalogs = new Catalogs({ agentLink, analyser, policies, limits, clock, log });
-  const certificate = options.certificate === null ? null : await ReloadingCertificate.load(options.certificate, log);
   const verifier = createTokenVerifier({ providers: () => policies.current.snapshot.identityProviders, clock, limits, log });
   const sessions = new LiveSessions();
   let draining = false;
@@ -74,9 +74,22 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     log,
     draining: () => draining,
   };
+  const close = async (): Promise<void> => {
+    catalogs.close();
+    policies.close();
+    certificate?.close();
+    verifier.close();
+    await analyser.close();
+  };
   const listeners: Listener[] = [];
-  for (const listener of options.config.listeners)
-    listeners.push(await startListener(listener, drivers[listener.protocol], parts));
+  try {
+    for (const listener of options.config.listeners)
+      listeners.push(await startListener(listener, drivers[listener.protocol], parts));
+  } catch (error) {
+    for (const listener of listeners) void listener.stop();
+    await close();
+    throw error;
+  }
   return {
     listeners: listeners.map(({ protocol, address }) => ({ protocol, address })),
     explainer: createExplainer(parts),
@@ -85,12 +98,6 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       for (const listener of listeners) void listener.stop();
       await sessions.drain(clock, limits.drainTimeoutMs);
     },
-    close: async () => {
-      catalogs.close();
-      policies.close();
-      certificate?.close();
-      verifier.close();
-      await analyser.close();
-    },
+    close,
   };
 }

@@ -9,15 +9,15 @@ import { startControlPlane } from "@sluice/control-plane/control-plane.ts";
 import type { ControlPlane, ManifestFile } from "@sluice/control-plane/interface.ts";
 import { assertNever } from "@sluice/core/assert-never.ts";
 import type { Config } from "@sluice/core/config.ts";
-import { defaultLimits, type Limits } from "@sluice/core/limits.ts";
 import { systemClock, systemRandom } from "@sluice/core/system.ts";
 import { type Gateway, startGateway } from "@sluice/data-plane/gateway.ts";
 import { createEmbeddedBus } from "@sluice/events/embedded-bus.ts";
-import { shipSpool } from "@sluice/events/ship.ts";
 import { openFileSpool } from "@sluice/events/spool/file-spool.ts";
 import { openRecorder } from "@sluice/recorder/recorder.ts";
 import type { Logger } from "pino";
 import { type ReadyFile, writeReadyFile } from "../ready-file.ts";
+import { limitsOf } from "./limits.ts";
+import { keepShipping } from "./shipping.ts";
 
 export interface StartOptions {
   readonly config: Config;
@@ -61,7 +61,7 @@ export async function startAll(options: StartOptions): Promise<Installation> {
 
 async function start(options: StartOptions, started: Started): Promise<ReadyFile> {
   const { config, dataDirectory, log } = options;
-  const limits: Limits = { ...defaultLimits, ...config.limits };
+  const limits = limitsOf(config.limits);
   const shared = { limits, clock: systemClock, random: systemRandom };
   const plane = (name: string): Logger => log.child({ plane: name });
 
@@ -90,11 +90,12 @@ async function start(options: StartOptions, started: Started): Promise<ReadyFile
   bus.subscribe(controlPlane.sessionIndex, { durable: true });
 
   const shipping = new AbortController();
-  const shipped = shipSpool(spool, bus, { signal: shipping.signal, log: plane("gateway") });
+  const shipped = keepShipping(spool, bus, { signal: shipping.signal, log: plane("gateway") });
   started.push({
     name: "shipping",
     stop: async () => {
-      await Promise.race([spool.drained(), new Promise((resolve) => setTimeout(resolve, SHIP_TIMEOUT_MS).unref())]);
+      const drained = spool.drained().catch(() => undefined); // what is left is offered after the next start
+      await Promise.race([drained, new Promise((resolve) => setTimeout(resolve, SHIP_TIMEOUT_MS).unref())]);
       shipping.abort();
       await shipped;
     },

@@ -22,7 +22,9 @@ describe("decodeProxyHeader", () => {
       address: "192.0.2.7",
       headerBytes: 28,
     });
-    expect(decodeProxyHeader(v6)).toEqual({ kind: "complete", address: "2001:db8:0:0:0:0:0:1", headerBytes: 52 });
+    expect(decodeProxyHeader(v6)).toEqual({ kind: "complete", address: "2001:db8::1", headerBytes: 52 });
+    const mapped = Buffer.concat([v6.subarray(0, 16), Buffer.from("00000000000000000000ffffc0000207", "hex"), Buffer.alloc(20)]);
+    expect(decodeProxyHeader(mapped)).toMatchObject({ address: "192.0.2.7" });
     expect(decodeProxyHeader(local)).toEqual({ kind: "complete", address: null, headerBytes: 16 });
   });
 

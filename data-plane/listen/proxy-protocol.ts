@@ -3,6 +3,7 @@
  * Only version 2 is spoken; anything else from a peer that must send it ends the connection.
  * Spec: "The PROXY protocol", versions 1 & 2, HAProxy Technologies, section 2.2.
  */
+import { SocketAddress } from "node:net";
 import { GatewayError } from "@sluice/core/errors.ts";
 
 const SIGNATURE = Buffer.from([0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a]);
@@ -40,9 +41,15 @@ function decodeAddress(family: number, body: Buffer): string | null {
     if (body.length < 36) throw violation();
     const groups: string[] = [];
     for (let at = 0; at < 16; at += 2) groups.push(body.readUInt16BE(at).toString(16));
-    return groups.join(":");
+    return canonical(groups.join(":"));
   }
   return null;
+}
+
+/** One spelling for one address, the same as a socket's own: limits count by it, and conditions compare it. */
+function canonical(address: string): string {
+  const written = new SocketAddress({ address, family: "ipv6" }).address;
+  return written.startsWith("::ffff:") && written.includes(".") ? written.slice("::ffff:".length) : written;
 }
 
 function violation(): GatewayError {
