@@ -53,6 +53,25 @@ describe("session", () => {
     expect(session.server.ran).not.toContain("rows a 1");
   });
 
+  it("asks the target to answer when a segment without a Sync reaches the bound, so that the rest gets its turn", () => {
+    const relay = new PostgresRelay(new TestJudge(), { ...defaultLimits, pipelineDepthMax: 4 });
+    relay.receiveFromCaller(join(parse("", "write w 1"), bind("", ""), execute(""), bind("", ""), execute(""), sync));
+    expect(relay.readsCaller).toBe(false);
+    const types = (buffers: readonly Buffer[]): string => {
+      const bytes = Buffer.concat(buffers);
+      let seen = "";
+      for (let at = 0; at < bytes.length; at += bytes.readUInt32BE(at + 1) + 1) seen += String.fromCharCode(bytes[at]!);
+      return seen;
+    };
+    expect(types(relay.output.toTarget.splice(0))).toBe("PDBEH");
+    const answers = ["1", "t", "n", "2", "C"].map((type) =>
+      encodeMessage(type, type === "t" ? [int16(0)] : type === "C" ? [cstring("INSERT 0 1")] : []),
+    );
+    relay.receiveFromTarget(join(...answers));
+    expect(types(relay.output.toTarget.splice(0))).toBe("BES");
+    expect(relay.readsCaller).toBe(true);
+  });
+
   it("ends before it buffers a message above the limit", () => {
     const relay = new PostgresRelay(new TestJudge(), { ...defaultLimits, callerFrameBytesMax: 1000 });
     const head = Buffer.from([0x51, 0, 0, 4, 0]);

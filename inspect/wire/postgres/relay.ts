@@ -104,6 +104,8 @@ export class PostgresRelay {
       const moved = this.#inCopyData() ? this.#pumpCopyData() : this.#pumpFrame();
       if (!moved) return;
     }
+    // The target may keep its answers until it is asked for them, and whoever asks stands behind the bound.
+    if (!this.#state.ended && this.#full) this.#state.flushTarget();
   }
 
   #inCopyData(): boolean {
