@@ -1,3 +1,4 @@
+/** The driver from the first byte to the last, over real sockets. Long because its sides are played here: agent, target, spool, verifier. */
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import type { CatalogEpoch } from "@sluice/core/ids.ts";
