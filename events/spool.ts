@@ -18,7 +18,7 @@ export interface Spool {
    * Calls that overlap share one fsync. Resolves late, on purpose, when the spool fills faster than it is emptied.
    */
   durable(): Promise<void>;
-  /** More than half full: whoever appends should await `durable` before it goes on, strict or not, or the spool fills and refuses. */
+  /** More than half full, or the disk half-way to not keeping up: whoever appends should await `durable` before it goes on, strict or not, or the spool fills and refuses. */
   readonly crowded: boolean;
   /** Durable records from `from` on, in batches; waits for more until `signal` aborts. `next` is where the following batch begins. */
   follow(from: SpoolPosition, signal: AbortSignal): AsyncIterable<SpoolBatch>;

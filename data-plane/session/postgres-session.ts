@@ -233,9 +233,12 @@ export class PostgresSession {
   /** Reads from each side only while the other can take it. */
   #balance(): void {
     if (this.#endCode !== undefined) return;
-    const { caller, limits } = this.#parts;
+    const { caller, limits, sessionLog } = this.#parts;
     const { stream } = this.#parts.target;
-    const pauseTarget = caller.writableLength + this.#unreleasedBytes > limits.outboundBufferBytesMax;
+    // Many sessions that each stay below their bound can still be more than the disk takes: then one piece each is enough.
+    const pauseTarget =
+      caller.writableLength + this.#unreleasedBytes > limits.outboundBufferBytesMax ||
+      (this.#unreleasedBytes > 0 && sessionLog.crowded);
     if (pauseTarget !== this.#pausedTarget) {
       this.#pausedTarget = pauseTarget;
       if (pauseTarget) stream.pause();

@@ -202,6 +202,16 @@ describe("file spool", () => {
     expect(spool.crowded).toBe(false);
   });
 
+  test("says that it is crowded while the disk is far behind", async () => {
+    const spool = await openSpool({ limits: { spoolQueueBytesMax: 20_000 } });
+    spool.append(releasedRecord(1, 0, Buffer.alloc(8_000)));
+    expect(spool.crowded).toBe(false);
+    spool.append(releasedRecord(1, 1, Buffer.alloc(8_000)));
+    expect(spool.crowded).toBe(true);
+    await spool.durable();
+    expect(spool.crowded).toBe(false);
+  });
+
   test("an over-long record and an over-long queue are refused", async () => {
     const spool = await openSpool({ limits: { spoolRecordBytesMax: 1_000, spoolQueueBytesMax: 2_000 } });
     expect(() => spool.append(releasedRecord(1, 0, "x".repeat(1_000)))).toThrow(/larger than the spool accepts/);

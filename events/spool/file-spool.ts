@@ -171,7 +171,9 @@ class DiskSpool implements FileSpool {
   }
 
   get crowded(): boolean {
-    return this.#end + this.#queuedBytes - this.#start > this.#limits.spoolBytesMax / 2;
+    const { spoolBytesMax, spoolQueueBytesMax } = this.#limits;
+    // Before the disk as before whoever empties it: slow first, no only where that does not help.
+    return this.#queuedBytes > spoolQueueBytesMax / 2 || this.#end + this.#queuedBytes - this.#start > spoolBytesMax / 2;
   }
 
   durable(): Promise<void> {
