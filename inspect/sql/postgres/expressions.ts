@@ -7,7 +7,7 @@ import { isWholeRelationExport, keepsArguments, returnsRows } from "./function-l
 import { calledName, functionNature } from "./functions.ts";
 import { CLEAN, columnsNamed, derived, type Lineage, type Origins, type Scope, UNKNOWN, union, type Value } from "./lineage.ts";
 import { findSource, resolveReference } from "./references.ts";
-import { branchesOf, branchTells, tellingOf } from "./telling.ts";
+import { branchesOf, branchTells, isPlainCast, tellingOf } from "./telling.ts";
 import { forEachChild, namesOf, type Part, partOf, partsOf } from "./tree.ts";
 
 /** Evaluates an expression in a scope. An absent one is clean. */
@@ -30,7 +30,7 @@ function tells(node: Part, scope: Scope, lineage: Lineage): boolean {
     case "TypeCast": {
       // Whether a whole column converts is little to know; for pieces of it the answers would add up.
       const arg = partOf(node.body["arg"]);
-      return !(arg?.kind === "ColumnRef" && resolveReference(arg, scope, lineage).exact);
+      return !(isPlainCast(node) && arg?.kind === "ColumnRef" && resolveReference(arg, scope, lineage).exact);
     }
     case "FuncCall":
       return functionNature(calledName(node), lineage.index, lineage.settings).kind !== "safe";

@@ -13,6 +13,8 @@ describe("expressions that tell", () => {
     // fail for some values
     "1 / (ascii(ssn) - 53)",
     "left(ssn, 1)::int",
+    "card::numeric(12)",
+    "ssn::regclass",
     "ascii(ssn)::int + 1",
     "-length(ssn)",
     "chr(ascii(ssn))",
@@ -70,6 +72,7 @@ describe("ordinary expressions", () => {
     "ssn",
     "ssn::int",
     "ssn::text",
+    "ssn::varchar(4)",
     "upper(left(ssn, 3))",
     "substr(ssn, 1, 3)",
     "substring(ssn from 1 for 3)",

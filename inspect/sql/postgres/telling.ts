@@ -175,6 +175,13 @@ function castTelling(node: Part): Telling {
   return (name === "json" || name === "jsonb") && jsonMakers.has(called) ? "silent" : "telling";
 }
 
+/** To a type without a modifier, which would be a threshold to choose, and not to a name that is looked up. */
+export function isPlainCast(node: Part): boolean {
+  const type = node.body["typeName"];
+  if (typeof type !== "object" || type === null || !("names" in type) || "typmods" in type) return false;
+  return !(namesOf(type.names).at(-1) ?? "reg").startsWith("reg");
+}
+
 const textTypes: ReadonlySet<string> = new Set(["text", "varchar", "bpchar", "name"]);
 
 const jsonMakers: ReadonlySet<string> = new Set(
