@@ -4,7 +4,7 @@
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Orders, startOrders } from "./support/orders.ts";
-import { type CustomerValues, planted, plantedOther } from "./support/orders-schema.ts";
+import { type CustomerValues, planted, plantedOther, writersPolicy } from "./support/orders-schema.ts";
 import { RawClient } from "./support/raw-client.ts";
 import { richObjects, richRows } from "./support/rich-schema.ts";
 import { type GeneratedStatement, StatementGenerator } from "./support/statement-generator.ts";
@@ -20,19 +20,6 @@ const unlike: readonly CustomerValues[] = [
   { ssn: "a much longer text, with 3 words and more", email: "nobody", card: "4 of 5" },
 ];
 
-/** May do everything and see a constant: only built-in denials stand between these callers and the values. */
-const writers = `---
-apiVersion: sluice/v1
-kind: Policy
-metadata: { name: writers }
-spec:
-  principals: { groups: [writers] }
-  resources: { labels: { env: prod } }
-  rules:
-    - { name: everything, effect: allow }
-    - { name: redact, effect: mask, entities: [US_SSN, EMAIL_ADDRESS, CREDIT_CARD], operator: redact }
-`;
-
 interface Pair {
   readonly one: RawClient;
   readonly other: RawClient;
@@ -47,7 +34,7 @@ beforeAll(async () => {
   orders = await startOrders({
     version: 18,
     manifests: (manifests) =>
-      `${manifests.replace("database: orders", "database: orders\n    databases: [same_shape, unlike]")}${writers}`,
+      `${manifests.replace("database: orders", "database: orders\n    databases: [same_shape, unlike]")}${writersPolicy}`,
   });
   const { target, sluice } = orders;
   await target.admin("orders", async (client) => {

@@ -4,7 +4,7 @@
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Orders, startOrders } from "./support/orders.ts";
-import { type CustomerValues, planted, plantedOther } from "./support/orders-schema.ts";
+import { type CustomerValues, planted, plantedOther, writersPolicy } from "./support/orders-schema.ts";
 import { RawClient } from "./support/raw-client.ts";
 import { targetVersions } from "./support/targets.ts";
 import {
@@ -26,19 +26,6 @@ const unlike: readonly CustomerValues[] = [
   { ssn: "x", email: "z@y.xx", card: "no card" },
   { ssn: "a much longer text, with 3 words and more", email: "nobody", card: "4" },
 ];
-
-/** Callers that may do everything, but see a constant: only built-in denials stand between them and the values. */
-const writers = `---
-apiVersion: sluice/v1
-kind: Policy
-metadata: { name: writers }
-spec:
-  principals: { groups: [writers] }
-  resources: { labels: { env: prod } }
-  rules:
-    - { name: everything, effect: allow }
-    - { name: redact, effect: mask, entities: [US_SSN, EMAIL_ADDRESS, CREDIT_CARD], operator: redact }
-`;
 
 const plain: readonly string[] = [
   "SELECT ssn, email, card FROM customers WHERE id < 4 ORDER BY id",
@@ -304,7 +291,7 @@ describe.each(targetVersions)("PostgreSQL %s with two sets of protected values",
     orders = await startOrders({
       version,
       manifests: (manifests) =>
-        `${manifests.replace("database: orders", "database: orders\n    databases: [same_shape, unlike]")}${writers}`,
+        `${manifests.replace("database: orders", "database: orders\n    databases: [same_shape, unlike]")}${writersPolicy}`,
     });
     // Copies of one template have the same OIDs and the same pages: then only the values differ.
     await orders.target.admin("orders", (client) =>

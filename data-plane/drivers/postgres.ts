@@ -78,7 +78,7 @@ interface Login {
 function openFrontDoor(parts: GatewayParts, connection: AcceptedConnection): Promise<Login | null> {
   return new Promise((resolve, reject) => {
     let stream: Socket = connection.socket;
-    let door = new FrontDoor({ limits: parts.limits, tls: parts.certificate === null ? "plaintext" : "required" });
+    const door = new FrontDoor({ limits: parts.limits, tls: parts.certificate === null ? "plaintext" : "required" });
     let started = false;
     const ended = (): void => {
       clearTimeout(deadline);
@@ -158,7 +158,6 @@ function openFrontDoor(parts: GatewayParts, connection: AcceptedConnection): Pro
         if (stream === connection.socket && parts.certificate !== null && isTlsClientHello(chunk[0]!)) {
           stream.pause();
           stream.unshift(chunk);
-          door = new FrontDoor({ limits: parts.limits, tls: "required" });
           upgrade(true);
           return;
         }

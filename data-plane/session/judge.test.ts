@@ -9,7 +9,7 @@ import type { Spool } from "@sluice/events/spool.ts";
 import { compileDetector } from "@sluice/inspect/dlp/detect.ts";
 import { compileSnapshot } from "@sluice/inspect/policy/compile.ts";
 import { labelColumns } from "@sluice/inspect/policy/labels.ts";
-import { catalogOf, principal, relation, session } from "@sluice/inspect/policy/sample-input.ts";
+import { catalogOf, principal, relation, session, statement } from "@sluice/inspect/policy/sample-input.ts";
 import type { Analysis, SessionScope, StatementModel } from "@sluice/inspect/sql/model.ts";
 import type { BoundValue, Permission, Refusal } from "@sluice/inspect/wire/judgement.ts";
 import { describe, expect, test } from "vitest";
@@ -38,28 +38,12 @@ const classifiers: Snapshot["classifiers"] = [
   },
 ];
 
-const read: StatementModel = {
-  class: "read",
+const read: StatementModel = statement({
   effects: [{ name: "read", class: "read" }],
   relations: [{ name: "public.customers", access: "read" }],
-  influences: [],
-  bulkExport: false,
-  bulkShape: false,
-  bulkRelations: [],
-  hasWhere: true,
-  limit: null,
-  undecided: [],
   columns: [{ name: "id", origins: ["public.customers.id"], exact: true }],
-  columnsKnown: true,
-  writeFlows: [],
   reaches: [],
-  sensitiveCatalogs: [],
-  escapes: [],
-  settings: [],
-  scopeChange: null,
-  copy: "none",
-  changesCatalog: false,
-};
+});
 
 function policyOf(version: string, rules: readonly RuleSpec[], resources: readonly ResourceSpec[] = [resource]): PolicyInForce {
   const policies: readonly PolicySpec[] = [{ name: "agents", principals: {}, resources: {}, rules }];

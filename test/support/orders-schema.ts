@@ -43,3 +43,16 @@ export function ordersSchema(values: readonly CustomerValues[]): readonly string
     "ANALYZE",
   ];
 }
+
+/** A policy under which callers may do everything and see a constant: only built-in denials stand between them and the values. */
+export const writersPolicy = `---
+apiVersion: sluice/v1
+kind: Policy
+metadata: { name: writers }
+spec:
+  principals: { groups: [writers] }
+  resources: { labels: { env: prod } }
+  rules:
+    - { name: everything, effect: allow }
+    - { name: redact, effect: mask, entities: [US_SSN, EMAIL_ADDRESS, CREDIT_CARD], operator: redact }
+`;
