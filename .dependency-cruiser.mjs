@@ -1,13 +1,13 @@
 /**
- * Imports run one way. `core` knows nobody; `inspect`, `manifest` know `core`; `rpc`, `events` know `core`; planes know the
- * libraries, never each other; only `cli` knows planes. `npm test` runs this on the tree and on a seeded violation.
+ * Imports run one way. `core` and `proto` know nobody; `inspect`, `manifest`, `telemetry` know `core`; `rpc` knows `core` and
+ * `proto`, `events` these and `rpc` (identities of nodes); planes know the libraries, never each other; only `cli` knows planes. `npm test` runs this on the tree and on a seeded violation.
  */
 const only = (name, from, allowed) => ({
   name,
   severity: "error",
   from: { path: from, pathNot: "\\.test\\.ts$" },
   to: {
-    path: "^(core|inspect|manifest|rpc|events|control-plane|data-plane|agent|recorder|cli|test|bench|tools)/",
+    path: "^(core|proto|inspect|manifest|rpc|events|telemetry|control-plane|data-plane|agent|recorder|cli|test|bench|tools)/",
     pathNot: allowed,
   },
 });
@@ -29,11 +29,13 @@ export default {
     },
     only("manifest-knows-core", "^manifest/", "^(core|manifest)/"),
     only("rpc-knows-core", "^rpc/", "^(core|rpc|proto)/"),
-    only("events-knows-core", "^events/", "^(core|events|proto)/"),
+    only("proto-knows-nobody", "^proto/", "^proto/"),
+    only("telemetry-knows-core", "^telemetry/", "^(core|telemetry)/"),
+    only("events-knows-core-and-rpc", "^events/", "^(core|events|proto|rpc)/"),
     ...planes.map((plane) =>
-      only(`${plane}-knows-libraries`, `^${plane}/`, `^(core|inspect|manifest|rpc|events|proto|${plane})/`),
+      only(`${plane}-knows-libraries`, `^${plane}/`, `^(core|inspect|manifest|rpc|events|telemetry|proto|${plane})/`),
     ),
-    only("cli-knows-planes", "^cli/", "^(core|inspect|manifest|rpc|events|proto|control-plane|data-plane|agent|recorder|cli)/"),
+    only("cli-knows-planes", "^cli/", "^(core|inspect|manifest|rpc|events|telemetry|proto|control-plane|data-plane|agent|recorder|cli)/"),
     {
       name: "pure-core",
       comment: "the engine takes bytes and values and returns values: no sockets, files, processes, clocks",

@@ -29,13 +29,18 @@ export type ErrorCode =
   | "target_protocol" // the database answered something the gateway does not know
   | "target_closed" // the database ended the connection in mid session
   | "secret_unavailable" // the credential's source is missing or not bound to this target
+  | "agent_unavailable" // no agent that reaches the resource is linked, and none came in time
   // us
+  | "policy_stale" // the lease of the last policy snapshot has ended and the control plane has not been heard of
   | "recording_unavailable" // the session cannot be made durable, so it ends
   | "killed" // an administrator or a revocation ended the session
   | "draining" // this gateway is shutting down
   | "config_invalid" // configuration or manifests have faults
   | "not_found" // no such session, recording or object
-  | "unauthorized" // the admin API wants a valid token
+  | "unauthorized" // the admin API wants a valid token; a node's certificate or token does not allow this
+  | "enrolment_refused" // a join token or workload token was not accepted
+  | "incompatible" // two nodes whose capabilities do not overlap
+  | "node_unreachable" // another node of the installation did not answer
   | "internal"; // a bug; the cause is in the log
 
 export interface ErrorOptions {

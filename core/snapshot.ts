@@ -9,6 +9,17 @@ export interface Snapshot {
   readonly classifiers: readonly ClassifierSpec[];
   readonly policies: readonly PolicySpec[];
   readonly identityProviders: readonly IdentityProviderSpec[];
+  /** Whose sessions end and who may not log in, whatever their tokens say. Not part of `version`: it comes and goes without a policy change. */
+  readonly disabled?: readonly DisabledPrincipal[];
+}
+
+/** Exactly one of `subject` (with its issuer) and `owner` (all workloads of it, from any issuer). */
+export interface DisabledPrincipal {
+  readonly issuer: string | null;
+  readonly subject: string | null;
+  readonly owner: string | null;
+  /** What the caller reads. */
+  readonly reason: string;
 }
 
 export type Protocol = "postgres";
@@ -19,9 +30,17 @@ export interface ResourceSpec {
   readonly labels: Readonly<Record<string, string>>;
   readonly protocol: Protocol;
   readonly target: TargetSpec;
+  /** Used for sessions that may write; for all where there is no other. */
   readonly credential: CredentialSpec;
+  /** Used for sessions to which policy permits nothing but reading. */
+  readonly readOnlyCredential?: CredentialSpec;
+  /** Labels that an agent must carry to reach it. Absent or empty: any agent. */
+  readonly agents?: Readonly<Record<string, string>>;
   readonly inspection: InspectionSpec;
 }
+
+/** Which of a resource's credentials a session uses. */
+export type TargetAccount = "readOnly" | "readWrite";
 
 export interface TargetSpec {
   readonly host: string;
@@ -31,6 +50,12 @@ export interface TargetSpec {
   /** Further databases of the same server that `resource/database` may name. */
   readonly databases: readonly string[];
   readonly tls: { readonly mode: TlsMode; readonly caFile?: string; readonly serverName?: string };
+  /** Further addresses of the same database, tried in this order when the ones before do not answer. */
+  readonly failover?: readonly { readonly host: string; readonly port: number }[];
+  /** `primary`: a host that is in recovery or read-only by default is passed over; `any` (also when absent): the first that answers. */
+  readonly role?: "primary" | "any";
+  /** Connections to the target that are used again by later sessions; absent: each session has its own. */
+  readonly pool?: { readonly connectionsMax: number; readonly idleMs: number };
 }
 
 export interface CredentialSpec {
@@ -43,7 +68,20 @@ export interface CredentialSpec {
 export type SecretRef =
   | { readonly kind: "value"; readonly value: string }
   | { readonly kind: "env"; readonly name: string }
-  | { readonly kind: "file"; readonly path: string };
+  | { readonly kind: "file"; readonly path: string }
+  /** KV version 2: one field of a secret. `vault` names a server of the agent's configuration. */
+  | { readonly kind: "vaultKv"; readonly vault: string; readonly mount: string; readonly path: string; readonly field: string }
+  /** Database engine: `username` or `password` of a leased pair; both of one credential come from the same lease. */
+  | {
+      readonly kind: "vaultDatabase";
+      readonly vault: string;
+      readonly mount: string;
+      readonly role: string;
+      readonly field: "username" | "password";
+    }
+  | { readonly kind: "kubernetes"; readonly namespace: string | null; readonly secret: string; readonly key: string }
+  /** JWE (general JSON serialisation, base64url of it) to the keys of the agents that may open it. */
+  | { readonly kind: "sealed"; readonly jwe: string };
 
 export interface InspectionSpec {
   /** Relations estimated above this many rows count as bulk. Rows; 10,000. */
@@ -134,6 +172,8 @@ export interface IdentityProviderSpec {
   readonly jwksUri?: string;
   /** PEM file of the CA that signs the issuer's certificate; the system's when absent. */
   readonly caFile?: string;
+  /** The same as text, for the built-in issuer: gateways elsewhere have no such file. */
+  readonly caPem?: string;
   readonly groupsClaim: string;
   /** How far its clock may be from ours; the gateway's own bound when absent. 0 for the built-in issuer: it is the same clock. */
   readonly clockToleranceMs?: number;

@@ -5,12 +5,14 @@
 import type { Duplex } from "node:stream";
 import type { Catalog } from "@sluice/core/catalog.ts";
 import type { SessionId } from "@sluice/core/ids.ts";
-import type { ResourceSpec } from "@sluice/core/snapshot.ts";
+import type { ResourceSpec, TargetAccount } from "@sluice/core/snapshot.ts";
 
 export interface OpenTargetRequest {
   readonly resource: ResourceSpec;
   readonly database: string;
   readonly sessionId: SessionId;
+  /** Which of the resource's credentials; `readOnly` uses the only one where there is no other. */
+  readonly account: TargetAccount;
   /** Start-up parameters for the target (application_name, TimeZone …); never user or database. */
   readonly startup: Readonly<Record<string, string>>;
   readonly signal: AbortSignal;
@@ -29,9 +31,14 @@ export interface TargetConnection {
   readonly parameters: readonly (readonly [name: string, value: string])[];
   /** Asks the target to cancel what runs on this connection; resolves when the request was delivered, never says whether it hit. */
   cancel(): Promise<void>;
+  /**
+   * Instead of destroying `stream`: the session ended in good order, outside a transaction, with every answer received, so the
+   * connection may be used again after a reset. The stream must not be touched afterwards. Absent: it cannot be used again.
+   */
+  release?(): void;
 }
 
-/** Errors: GatewayError with target_unreachable, target_auth_failed, target_protocol, secret_unavailable or catalog_unavailable. */
+/** Errors: GatewayError with target_unreachable, target_auth_failed, target_protocol, secret_unavailable, agent_unavailable or catalog_unavailable. */
 export interface AgentLink {
   openTarget(request: OpenTargetRequest): Promise<TargetConnection>;
   readCatalog(request: ReadCatalogRequest): Promise<Catalog>;

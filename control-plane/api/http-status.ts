@@ -11,11 +11,14 @@ const later: readonly ErrorCode[] = [
   "target_unreachable",
   "draining",
   "recording_unavailable",
+  "agent_unavailable",
+  "node_unreachable",
+  "policy_stale",
 ];
 
 /** Codes that are in no group are faults of this side: 500. */
 export function httpStatusOf(code: ErrorCode): number {
-  if (code === "unauthorized" || code === "login_failed") return 401;
+  if (code === "unauthorized" || code === "login_failed" || code === "enrolment_refused") return 401;
   if (code === "frame_too_large") return 413;
   if (code === "unsupported") return 501;
   if (badRequest.includes(code)) return 400;

@@ -26,6 +26,7 @@ export function sqlStateOf(code: ErrorCode): string {
     case "login_timeout":
     case "tls_required":
     case "unauthorized":
+    case "enrolment_refused":
       return "28000";
     case "too_many_connections":
       return "53300";
@@ -52,11 +53,15 @@ export function sqlStateOf(code: ErrorCode): string {
     case "target_protocol":
     case "target_closed":
     case "secret_unavailable":
+    case "agent_unavailable":
+    case "node_unreachable":
+    case "incompatible":
       return "08006";
     case "recording_unavailable":
       return "58030";
     case "killed":
     case "draining":
+    case "policy_stale":
       return "57P01";
     case "config_invalid":
       return "F0000";
