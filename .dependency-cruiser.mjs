@@ -35,7 +35,11 @@ export default {
     ...planes.map((plane) =>
       only(`${plane}-knows-libraries`, `^${plane}/`, `^(core|inspect|manifest|rpc|events|telemetry|proto|${plane})/`),
     ),
-    only("cli-knows-planes", "^cli/", "^(core|inspect|manifest|rpc|events|telemetry|proto|control-plane|data-plane|agent|recorder|cli)/"),
+    only(
+      "cli-knows-planes",
+      "^cli/",
+      "^(core|inspect|manifest|rpc|events|telemetry|proto|control-plane|data-plane|agent|recorder|cli)/",
+    ),
     {
       name: "pure-core",
       comment: "the engine takes bytes and values and returns values: no sockets, files, processes, clocks",

@@ -7,7 +7,9 @@ export default defineConfig({
       {
         test: {
           name: "unit",
-          include: ["{core,inspect,manifest,rpc,events,telemetry,control-plane,data-plane,agent,recorder,cli,tools,bench}/**/*.test.ts"],
+          include: [
+            "{core,inspect,manifest,rpc,events,telemetry,control-plane,data-plane,agent,recorder,cli,tools,bench}/**/*.test.ts",
+          ],
           testTimeout: 20_000,
         },
       },
