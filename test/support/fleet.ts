@@ -1,0 +1,400 @@
+/**
+ * An installation spread over processes, as a platform team would run it: control-plane replicas on one store, gateways, agents, a
+ * recorder, NATS. Every process is `sluice …` as in production, joined by tokens made on the command line; a test stops, kills and
+ * starts each as it likes. Ports are chosen once, so that what comes back comes back at its place.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { access, chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import pg from "pg";
+import { type Issuer, startIssuer } from "./issuer.ts";
+import { type Nats, startNats } from "./nats.ts";
+import { contractManifests } from "./orders.ts";
+import { ordersSchema, planted } from "./orders-schema.ts";
+import { type CommandResult, repository, runCommand } from "./sluice.ts";
+import { APP_PASSWORD, startTarget, type Target } from "./targets.ts";
+
+const launcher = join(repository, "cli/bin/sluice.mjs");
+const START_TIMEOUT_MS = 60_000;
+const AUDIENCE = "sluice-fleet";
+
+export type FleetRole = "control-plane" | "data-plane" | "agent" | "recorder";
+
+/** What the ready file of a process says, as far as tests need it. */
+export interface NodeReady {
+  readonly pid: number;
+  readonly caFile: string;
+  readonly listeners: readonly { readonly protocol: string; readonly address: string }[];
+  readonly admin?: string;
+  readonly adminToken?: string;
+  readonly operations?: string;
+}
+
+export interface FleetNode {
+  readonly role: FleetRole;
+  readonly name: string;
+  readonly dataDirectory: string;
+  readonly readyFile: string;
+  /** Of its last start; throws while it does not run. */
+  readonly ready: NodeReady;
+  readonly running: boolean;
+  /** Everything that all its processes have written. */
+  output(): string;
+  start(): Promise<void>;
+  /** SIGTERM; resolves with the exit status. */
+  stop(): Promise<number>;
+  /** SIGKILL; resolves when it is gone. */
+  kill(): Promise<void>;
+}
+
+export interface FleetOptions {
+  readonly controlPlanes?: number;
+  readonly gateways?: number;
+  readonly agents?: number;
+  /** Changes the manifests' text before they are applied. */
+  readonly manifests?: (text: string) => string;
+  /** Added to a process's Config, as YAML at the top level. */
+  readonly config?: (role: FleetRole, index: number) => string;
+  /** Between nodes: the ports that others are told, e.g. of a delay proxy; called with what is listened on. */
+  readonly advertise?: (gateway: number, kind: "control" | "sessions", port: number) => Promise<number>;
+}
+
+export interface Fleet {
+  readonly target: Target;
+  readonly store: Target;
+  readonly nats: Nats;
+  readonly issuer: Issuer;
+  readonly controlPlanes: readonly FleetNode[];
+  readonly gateways: readonly FleetNode[];
+  readonly agents: readonly FleetNode[];
+  readonly recorder: FleetNode;
+  readonly directory: string;
+  /** At a control plane that runs (the first that does, or the one given). */
+  cli(args: readonly string[], controlPlane?: FleetNode): Promise<CommandResult>;
+  token(subject: string, groups: readonly string[], claims?: Readonly<Record<string, unknown>>): Promise<string>;
+  connect(gateway: FleetNode, token: string, options?: pg.ClientConfig): Promise<pg.Client>;
+  /** Waits until `nodes list` shows this many connected nodes of the role. */
+  untilConnected(role: string, count: number): Promise<void>;
+  stop(): Promise<void>;
+}
+
+interface Port {
+  readonly port: number;
+}
+
+/** Ports that were free a moment ago, all held at the same time so that they differ. */
+export async function freePorts(count: number): Promise<readonly number[]> {
+  const servers = await Promise.all(
+    Array.from({ length: count }, async () => {
+      const server = createServer();
+      await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", () => resolve()));
+      return server;
+    }),
+  );
+  const ports = servers.map((server) => (server.address() as Port).port); // TCP servers
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  return ports;
+}
+
+export async function startFleet(options: FleetOptions = {}): Promise<Fleet> {
+  const directory = await mkdtemp(join(tmpdir(), "sluice-fleet-"));
+  await chmod(directory, 0o711);
+  const [target, store, nats, issuer] = await Promise.all([startTarget(15), startTarget(18), startNats(), startIssuer(AUDIENCE)]);
+  await target.createDatabase("orders", ordersSchema(planted));
+  await store.admin("postgres", (client) => client.query("CREATE DATABASE sluice"));
+  await mkdir(join(directory, "manifests"));
+  const manifests = await contractManifests(target.port);
+  await writeFile(join(directory, "manifests", "orders.yaml"), options.manifests?.(manifests) ?? manifests);
+  await writeFile(
+    join(directory, "manifests", "identity.yaml"),
+    `apiVersion: sluice/v1\nkind: IdentityProvider\nmetadata: { name: corporate }\nspec:\n  issuer: ${issuer.url}\n  audiences: [${AUDIENCE}]\n  caFile: ${issuer.caFile}\n`,
+  );
+  await writeFile(join(directory, "store.key"), Buffer.alloc(32, 7).toString("base64"), { mode: 0o600 });
+  const builder = new FleetBuilder(directory, { target, store, nats, issuer }, options);
+  try {
+    return await builder.build();
+  } catch (error) {
+    await builder.stop();
+    throw error;
+  }
+}
+
+interface Surroundings {
+  readonly target: Target;
+  readonly store: Target;
+  readonly nats: Nats;
+  readonly issuer: Issuer;
+}
+
+class FleetBuilder {
+  readonly #directory: string;
+  readonly #around: Surroundings;
+  readonly #options: FleetOptions;
+  readonly #nodes: FleetNode[] = [];
+  #nodesPorts: readonly number[] = [];
+
+  constructor(directory: string, around: Surroundings, options: FleetOptions) {
+    this.#directory = directory;
+    this.#around = around;
+    this.#options = options;
+  }
+
+  async build(): Promise<Fleet> {
+    const { controlPlanes: replicas = 2, gateways: gatewayCount = 3, agents: agentCount = 2 } = this.#options;
+    this.#nodesPorts = await freePorts(replicas);
+    const controlPlanes = this.#nodesPorts.map((port, index) => this.#controlPlane(index, port));
+    // One after the other: the second must find what the first has made, as after a rollout. Racing starts have a test of their own.
+    for (const node of controlPlanes) await node.start();
+    const recorder = await this.#recorder();
+    const gateways: FleetNode[] = [];
+    for (let index = 0; index < gatewayCount; index++) gateways.push(await this.#gateway(index));
+    const agents: FleetNode[] = [];
+    for (let index = 0; index < agentCount; index++) agents.push(await this.#agent(index));
+    await Promise.all([recorder, ...gateways, ...agents].map((node) => node.start()));
+    const fleet = this.#fleet(controlPlanes, gateways, agents, recorder);
+    await fleet.untilConnected("gateway", gatewayCount);
+    await fleet.untilConnected("agent", agentCount);
+    return fleet;
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.#nodes.map((node) => (node.running ? node.kill() : undefined)));
+    const { target, store, nats, issuer } = this.#around;
+    await Promise.all([target.stop(), store.stop(), nats.stop(), issuer.stop()]);
+    await rm(this.#directory, { recursive: true, force: true });
+  }
+
+  #fleet(
+    controlPlanes: readonly FleetNode[],
+    gateways: readonly FleetNode[],
+    agents: readonly FleetNode[],
+    recorder: FleetNode,
+  ): Fleet {
+    const cli = (args: readonly string[], controlPlane?: FleetNode): Promise<CommandResult> =>
+      this.#cli(args, controlPlane ?? controlPlanes.find((node) => node.running) ?? controlPlanes[0]!);
+    return {
+      ...this.#around,
+      controlPlanes,
+      gateways,
+      agents,
+      recorder,
+      directory: this.#directory,
+      cli,
+      token: (subject, groups, claims = {}) => this.#around.issuer.token({ sub: subject, groups, ...claims }),
+      connect: (gateway, token, more = {}) => connectTo(gateway, token, more),
+      untilConnected: (role, count) => untilConnected(cli, role, count),
+      stop: () => this.stop(),
+    };
+  }
+
+  #cli(args: readonly string[], controlPlane: FleetNode): Promise<CommandResult> {
+    return runCommand(process.execPath, [launcher, ...args, "--ready-file", controlPlane.readyFile], this.#directory);
+  }
+
+  #controlPlane(index: number, port: number): FleetNode {
+    const { cluster } = this.#around.store;
+    const config = `controlPlane:
+  store: postgres://${cluster.superuser}@${cluster.host}:${cluster.port}/sluice
+  listen: 127.0.0.1:0
+  developmentIssuer: false
+  nodes: { listen: "127.0.0.1:${port}" }
+  encryptionKey: { file: ../store.key }
+events: { bus: nats, servers: ["${this.#around.nats.url}"] }
+manifests: [../manifests]
+`;
+    return this.#node("control-plane", index, config, { PGPASSWORD: cluster.password });
+  }
+
+  async #gateway(index: number): Promise<FleetNode> {
+    const [callers, control, sessions] = (await freePorts(3)) as [number, number, number]; // as many as asked for
+    const told = async (kind: "control" | "sessions", port: number): Promise<number> =>
+      (await this.#options.advertise?.(index, kind, port)) ?? port;
+    const config = `dataPlane:
+  listeners: [{ protocol: postgres, listen: "127.0.0.1:${callers}" }]
+  links:
+    control: 127.0.0.1:${control}
+    sessions: 127.0.0.1:${sessions}
+    advertise: { control: "127.0.0.1:${await told("control", control)}", sessions: "127.0.0.1:${await told("sessions", sessions)}" }
+events: { bus: nats, servers: ["${this.#around.nats.url}"] }
+`;
+    return this.#joining("data-plane", "gateway", index, config, {});
+  }
+
+  #agent(index: number): Promise<FleetNode> {
+    const config = `agent:
+  secrets: [{ env: ORDERS_PASSWORD, targets: ["127.0.0.1:*"] }]
+`;
+    return this.#joining("agent", "agent", index, config, { ORDERS_PASSWORD: APP_PASSWORD });
+  }
+
+  async #recorder(): Promise<FleetNode> {
+    const [port] = (await freePorts(1)) as [number]; // as many as asked for
+    const config = `recorder: { store: "file:recordings", listen: "127.0.0.1:${port}" }
+events: { bus: nats, servers: ["${this.#around.nats.url}"] }
+`;
+    return await this.#joining("recorder", "recorder", 0, config, {});
+  }
+
+  async #joining(
+    role: FleetRole,
+    nodeRole: string,
+    index: number,
+    config: string,
+    environment: Readonly<Record<string, string>>,
+  ): Promise<FleetNode> {
+    const name = nameOf(nodeRole, index);
+    const created = await this.#cli(
+      ["nodes", "join-token", "create", "--role", nodeRole, "--name", name],
+      this.#nodes.find((node) => node.role === "control-plane" && node.running)!,
+    );
+    if (created.status !== 0) throw new Error(`no join token for ${name}: ${created.stderr}`);
+    const node = `node:
+  name: ${name}
+  region: eu-${index + 1}
+  controlPlanes: [${this.#nodesPorts.map((port) => `"127.0.0.1:${port}"`).join(", ")}]
+  join: { tokenEnv: SLUICE_JOIN_TOKEN }
+`;
+    return this.#node(role, index, `${node}${config}`, { SLUICE_JOIN_TOKEN: created.stdout.trim(), ...environment });
+  }
+
+  #node(role: FleetRole, index: number, config: string, environment: Readonly<Record<string, string>>): FleetNode {
+    const more = this.#options.config?.(role, index) ?? "";
+    const text = `apiVersion: sluice/v1\nkind: Config\noperations: { listen: "127.0.0.1:0" }\n${config}${more}`;
+    const node = new NodeProcess(role, nameOf(role, index), join(this.#directory, nameOf(role, index)), text, environment);
+    this.#nodes.push(node);
+    return node;
+  }
+}
+
+function nameOf(role: string, index: number): string {
+  return `${role}-${index + 1}`;
+}
+
+class NodeProcess implements FleetNode {
+  readonly role: FleetRole;
+  readonly name: string;
+  readonly dataDirectory: string;
+  readonly readyFile: string;
+  readonly #directory: string;
+  readonly #config: string;
+  readonly #environment: Readonly<Record<string, string>>;
+  #child: ChildProcess | undefined;
+  #exited: Promise<number> = Promise.resolve(0);
+  #ready: NodeReady | undefined;
+  #written = "";
+
+  constructor(role: FleetRole, name: string, directory: string, config: string, environment: Readonly<Record<string, string>>) {
+    this.role = role;
+    this.name = name;
+    this.#directory = directory;
+    this.dataDirectory = join(directory, "data");
+    this.readyFile = join(directory, "ready.json");
+    this.#config = config;
+    this.#environment = environment;
+  }
+
+  get ready(): NodeReady {
+    if (this.#ready === undefined) throw new Error(`${this.name} does not run`);
+    return this.#ready;
+  }
+
+  get running(): boolean {
+    return this.#ready !== undefined;
+  }
+
+  output(): string {
+    return this.#written;
+  }
+
+  async start(): Promise<void> {
+    await mkdir(this.#directory, { recursive: true, mode: 0o711 });
+    const configFile = join(this.#directory, "config.yaml");
+    await writeFile(configFile, this.#config);
+    await rm(this.readyFile, { force: true });
+    const args = [launcher, this.role, "--config", configFile, "--data-dir", this.dataDirectory, "--ready-file", this.readyFile];
+    const child = spawn(process.execPath, args, {
+      cwd: this.#directory,
+      env: { ...process.env, ...this.#environment },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    this.#child = child;
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on("data", (chunk: Buffer) => {
+        this.#written += chunk.toString("utf8");
+      });
+    }
+    let status: number | undefined;
+    this.#exited = new Promise((resolve) => {
+      child.once("exit", (code, signal) => {
+        status = code ?? (signal === null ? 1 : 128);
+        if (this.#child === child) this.#ready = undefined;
+        resolve(status);
+      });
+    });
+    for (const deadline = Date.now() + START_TIMEOUT_MS; Date.now() < deadline; ) {
+      if (status !== undefined) throw new Error(`${this.name} ended with status ${status}; it wrote:\n${this.#written}`);
+      if (await exists(this.readyFile)) {
+        this.#ready = JSON.parse(await readFile(this.readyFile, "utf8")) as NodeReady; // written by the product
+        return;
+      }
+      await delay(50);
+    }
+    child.kill("SIGKILL");
+    throw new Error(`${this.name} was not ready within ${START_TIMEOUT_MS} ms; it wrote:\n${this.#written}`);
+  }
+
+  async stop(): Promise<number> {
+    process.kill(this.ready.pid, "SIGTERM");
+    const status = await Promise.race([this.#exited, delay(20_000, "late" as const, { ref: false })]);
+    if (status === "late") throw new Error(`${this.name} did not end within 20 s of SIGTERM; it wrote:\n${this.#written}`);
+    return status;
+  }
+
+  async kill(): Promise<void> {
+    if (this.#ready !== undefined) process.kill(this.#ready.pid, "SIGKILL");
+    else this.#child?.kill("SIGKILL");
+    await this.#exited;
+  }
+}
+
+function exists(file: string): Promise<boolean> {
+  return access(file).then(
+    () => true,
+    () => false,
+  );
+}
+
+async function connectTo(gateway: FleetNode, token: string, more: pg.ClientConfig): Promise<pg.Client> {
+  const { caFile, listeners } = gateway.ready;
+  const client = new pg.Client({
+    host: "127.0.0.1",
+    port: Number(listeners[0]!.address.split(":").at(-1)),
+    user: "me",
+    password: token,
+    database: "orders",
+    ssl: { ca: await readFile(caFile, "utf8"), rejectUnauthorized: true },
+    ...more,
+  });
+  client.on("error", () => {});
+  await client.connect();
+  return client;
+}
+
+async function untilConnected(
+  cli: (args: readonly string[]) => Promise<CommandResult>,
+  role: string,
+  count: number,
+): Promise<void> {
+  let last = "";
+  for (const deadline = Date.now() + START_TIMEOUT_MS; Date.now() < deadline; await delay(200)) {
+    const { status, stdout, stderr } = await cli(["nodes", "list", "--json"]);
+    last = stdout + stderr;
+    if (status !== 0) continue;
+    const nodes = JSON.parse(stdout) as readonly { readonly role: string; readonly state: string }[]; // the command's own shape
+    if (nodes.filter((node) => node.role === role && node.state === "connected").length >= count) return;
+  }
+  throw new Error(`there were never ${count} connected nodes of role ${role}; last: ${last}`);
+}
