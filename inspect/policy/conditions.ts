@@ -78,16 +78,8 @@ export function factsFor(input: FactsInput): (statementClass: StatementClass) =>
   const { principal, resource, session, statement, text } = input;
   const shape = shapeOf(statement);
   const fixed = {
-    principal: new PrincipalFacts({
-      subject: principal.subject,
-      issuer: principal.issuer,
-      groups: principal.groups,
-      kind: principal.kind,
-      owner: principal.owner,
-      claims: principal.claims,
-      task: principal.task,
-    }),
-    resource: new ResourceFacts({ name: resource.name, labels: resource.labels, protocol: resource.protocol }),
+    principal: principalFacts(principal),
+    resource: resourceFacts(resource),
     session: new DocumentedSession({
       id: session.id,
       clientAddress: session.clientAddress,
@@ -236,6 +228,54 @@ function declaredUse(ast: ASTNode): string | undefined {
   });
   if (!claimed) return undefined;
   return "an allow rule cannot use 'session.declared' or 'session.application': what a client says about itself never allows anything";
+}
+
+/** Parsed alone: nothing is checked, and calls keep the names that the author gave them. Null: it does not parse. */
+export function parseAlone(text: string): ASTNode | null {
+  try {
+    return environment.parse(text).ast;
+  } catch {
+    return null;
+  }
+}
+
+/** What is known of any statement of one class: the rest is left out, and who asks for it gets an error. */
+export interface PartialFacts {
+  readonly principal: Principal;
+  readonly resource: ResourceSpec;
+  readonly statementClass: StatementClass;
+}
+
+/** Evaluates a piece that asks for nothing but what is given. Null: it gives neither true nor false. */
+export function evaluatePiece(text: string, { principal, resource, statementClass }: PartialFacts): boolean | null {
+  const compiled = compileCondition(text, false);
+  if (!compiled.ok) return null;
+  const facts = {
+    principal: principalFacts(principal),
+    resource: resourceFacts(resource),
+    statement: new StatementFacts({ class: statementClass }),
+  };
+  try {
+    return compiled.condition(facts as ConditionFacts); // the piece asks for no more: whoever cut it out has looked
+  } catch {
+    return null;
+  }
+}
+
+function principalFacts(principal: Principal): PrincipalFacts {
+  return new PrincipalFacts({
+    subject: principal.subject,
+    issuer: principal.issuer,
+    groups: principal.groups,
+    kind: principal.kind,
+    owner: principal.owner,
+    claims: principal.claims,
+    task: principal.task,
+  });
+}
+
+function resourceFacts(resource: ResourceSpec): ResourceFacts {
+  return new ResourceFacts({ name: resource.name, labels: resource.labels, protocol: resource.protocol });
 }
 
 interface AnyNode {
