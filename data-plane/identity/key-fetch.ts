@@ -9,6 +9,8 @@ import { request as requestHttps } from "node:https";
 export interface KeyFetchOptions {
   /** PEM file of the CA that the provider's certificate must chain to; the system's CAs when absent. Read at each call. */
   readonly caFile?: string;
+  /** The same as text; goes before the file. */
+  readonly caPem?: string;
   readonly bytesMax: number;
   readonly signal: AbortSignal;
 }
@@ -18,7 +20,7 @@ export type KeyFetch = (url: URL, options: KeyFetchOptions) => Promise<string>;
 
 export const fetchKeys: KeyFetch = async (url, options) => {
   if (!isProtected(url)) throw new Error("keys are fetched over https only (http on a loopback address)");
-  const ca = options.caFile === undefined ? undefined : await readFile(options.caFile);
+  const ca = options.caPem ?? (options.caFile === undefined ? undefined : await readFile(options.caFile));
   const requestOptions: RequestOptions = {
     method: "GET",
     headers: { accept: "application/json" },

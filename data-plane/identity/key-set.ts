@@ -134,6 +134,7 @@ async function fetchJson(options: KeySetOptions, url: URL): Promise<Readonly<Rec
   const { provider, limits } = options;
   const body = await options.fetch(url, {
     ...(provider.caFile === undefined ? {} : { caFile: provider.caFile }),
+    ...(provider.caPem === undefined ? {} : { caPem: provider.caPem }),
     bytesMax: limits.keySetBytesMax,
     signal: AbortSignal.any([options.signal, AbortSignal.timeout(limits.keySetTimeoutMs)]),
   });

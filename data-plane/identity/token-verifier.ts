@@ -52,7 +52,7 @@ export function createTokenVerifier(options: TokenVerifierOptions): TokenVerifie
   const cache = createTokenCache(limits.verifiedTokensMax);
 
   const keySetOf = (provider: IdentityProviderSpec): KeySet => {
-    const key = JSON.stringify([provider.issuer, provider.jwksUri, provider.caFile]);
+    const key = JSON.stringify([provider.issuer, provider.jwksUri, provider.caFile, provider.caPem]);
     let keySet = keySets.get(key);
     if (keySet === undefined) {
       const { log, fetch = fetchKeys } = options;
