@@ -67,6 +67,8 @@ export interface Limits {
   readonly targetConnectTimeoutMs: number;
   /** Delivering a cancel request to the target: a new connection, one message, its close. */
   readonly targetCancelTimeoutMs: number;
+  /** Bringing a target connection back to its first state between two sessions, and giving it to the next: one round trip each. */
+  readonly targetResetTimeoutMs: number;
   /** One message of a target before it is authenticated. Real ones are under 2 KiB. */
   readonly targetLoginFrameBytesMax: number;
   /** SCRAM iterations a target may ask for: a hostile one must not buy seconds of our processor. PostgreSQL's default is 4,096. */
@@ -82,6 +84,10 @@ export interface Limits {
   readonly catalogLockTimeoutMs: number;
   /** Bytes buffered towards a slow reader before the other side is no longer read. */
   readonly outboundBufferBytesMax: number;
+  /** Text of one signed snapshot. 1,000 resources and 10,000 rules are about 5 MiB; what unpacks to more is not taken. */
+  readonly snapshotBytesMax: number;
+  /** A policy snapshot as JSON. Ten thousand rules take about 5 MiB; more than this is not a policy. */
+  readonly snapshotBytesMax: number;
   /** Running sessions may finish this long after SIGTERM. */
   readonly drainTimeoutMs: number;
   /** Spool on disk; full means no. */
@@ -114,6 +120,58 @@ export interface Limits {
   readonly conditionCharsMax: number;
   /** Patterns of `matches` kept compiled. Those written in policies are few; those made from claims must not fill the memory. */
   readonly conditionPatternsMax: number;
+  /** Agents linked to one gateway. About 100 KiB each with their idle connections. */
+  readonly agentLinksMax: number;
+  /** From an agent's control stream to its hello: one message over a connection that stands. */
+  readonly agentHelloTimeoutMs: number;
+  /** A session waits this long for an agent of its resource, time to have one dial in; then it is refused. */
+  readonly agentWaitMs: number;
+  /** Sessions that wait for an agent or for its answer, per gateway: a storm against a slow target must not hold more. */
+  readonly agentOpensMax: number;
+  /** An agent that said nothing at all for this long after it was asked is passed over for another, where there is one. */
+  readonly agentSilenceMs: number;
+  /** An agent with older declarations gets this long to hear of the newer ones before another agent is tried. */
+  readonly agentSnapshotWaitMs: number;
+  /** Cancel requests under way on one agent's link. */
+  readonly agentCancelsMax: number;
+  /** Reads of catalogs under way on one agent's link: one for each database that it serves. */
+  readonly agentCatalogsMax: number;
+  /** Messages waiting for one agent's control stream; more means that it does not read, and its link ends. */
+  readonly agentMessagesMax: number;
+  /** One message between gateway and agent, or between gateways. Pieces of catalogs are the largest, 256 KiB. */
+  readonly linkMessageBytesMax: number;
+  /** Idle session connections that an agent keeps to a gateway: one for the next session, one for a second at the same time. */
+  readonly warmConnectionsMin: number;
+  /** Idle session connections of one agent at most; enough for 1,000 sessions a second at 30 ms of handshake. About 60 KiB each. */
+  readonly warmConnectionsMax: number;
+  /** A session waits this long for a connection of one agent before it tries another. Dialling takes two round trips. */
+  readonly warmConnectionWaitMs: number;
+  /** Idle session connections are replaced after this time, so that certificates are looked at again. */
+  readonly warmConnectionAgeMsMax: number;
+  /** TLS handshakes of agents under way at once: all agents come back when a gateway starts, strangers must not fill the memory. */
+  readonly agentHandshakesMax: number;
+  /** One TLS handshake of an agent. Three round trips around the world take under a second. */
+  readonly agentHandshakeTimeoutMs: number;
+  /** Cancel requests taken from one address within ten seconds: a large pool that gives up at once fits, guessing keys does not. */
+  readonly cancelsPerAddressMax: number;
+  /** Cancel requests passed on to other gateways, or taken from one of them, within ten seconds. */
+  readonly cancelsForwardedMax: number;
+  /** Passing one cancel request on to another gateway. Later, its statement is mostly over. */
+  readonly cancelForwardTimeoutMs: number;
+  /** One message between nodes. A snapshot of ten thousand rules is a few MiB. */
+  readonly nodeMessageBytesMax: number;
+  /** Connecting to another node: TCP, TLS and the first word of HTTP/2. */
+  readonly nodeConnectTimeoutMs: number;
+  /** A connection between nodes is asked for a sign of life this often, and given up when none comes: together, how long a half-open one lasts. */
+  readonly nodeKeepaliveMs: number;
+  readonly nodeKeepaliveTimeoutMs: number;
+  /** Connections of other nodes that one listener holds; more are not accepted. */
+  readonly nodeConnectionsMax: number;
+  /** Calls and streams of one connection between nodes at a time. */
+  readonly nodeCallsMax: number;
+  /** Messages and bytes waiting to be sent on one stream to a peer that does not keep up. */
+  readonly nodeSendQueueMax: number;
+  readonly nodeSendQueueBytesMax: number;
 }
 
 const KiB = 1024;
@@ -154,6 +212,7 @@ export const defaultLimits: Limits = {
   sessionsPerPrincipalMax: 1_000,
   targetConnectTimeoutMs: 10_000,
   targetCancelTimeoutMs: 5_000,
+  targetResetTimeoutMs: 3_000,
   targetLoginFrameBytesMax: 64 * KiB,
   scramIterationsMax: 1_000_000,
   scramKeysMax: 1_024,
@@ -162,6 +221,8 @@ export const defaultLimits: Limits = {
   catalogBytesMax: 512 * MiB,
   catalogLockTimeoutMs: 200,
   outboundBufferBytesMax: 1 * MiB,
+  snapshotBytesMax: 128 * MiB,
+  snapshotBytesMax: 64 * MiB,
   drainTimeoutMs: 10_000,
   spoolBytesMax: 1024 * MiB,
   spoolRecordBytesMax: 17 * MiB,
@@ -178,4 +239,31 @@ export const defaultLimits: Limits = {
   manifestDepthMax: 32,
   conditionCharsMax: 4_096,
   conditionPatternsMax: 256,
+  agentLinksMax: 4_096,
+  agentHelloTimeoutMs: 10_000,
+  agentWaitMs: 5_000,
+  agentOpensMax: 4_096,
+  agentSilenceMs: 3_000,
+  agentSnapshotWaitMs: 1_000,
+  agentCancelsMax: 256,
+  agentCatalogsMax: 256,
+  agentMessagesMax: 4_096,
+  linkMessageBytesMax: 1 * MiB,
+  warmConnectionsMin: 2,
+  warmConnectionsMax: 64,
+  warmConnectionWaitMs: 2_000,
+  warmConnectionAgeMsMax: 10 * 60_000,
+  agentHandshakesMax: 1_024,
+  agentHandshakeTimeoutMs: 10_000,
+  cancelsPerAddressMax: 1_000,
+  cancelsForwardedMax: 2_000,
+  cancelForwardTimeoutMs: 2_000,
+  nodeMessageBytesMax: 64 * MiB,
+  nodeConnectTimeoutMs: 10_000,
+  nodeKeepaliveMs: 10_000,
+  nodeKeepaliveTimeoutMs: 10_000,
+  nodeConnectionsMax: 4_096,
+  nodeCallsMax: 256,
+  nodeSendQueueMax: 1_024,
+  nodeSendQueueBytesMax: 16 * MiB,
 };
