@@ -149,7 +149,7 @@ export interface KubernetesConfig {
   readonly address: string;
   readonly caFile: string | null;
   readonly tokenFile: string;
-  /** Where secrets are looked for when a credential names no namespace. */
+  /** Where secrets are looked for when a credential names no namespace; empty: what the file `namespace` beside the token says. */
   readonly namespace: string;
 }
 

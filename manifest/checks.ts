@@ -2,36 +2,21 @@
  * Checks that JSON Schema cannot express, by the name that schemas use in `x-check`. Each takes any value and keeps silent
  * about what is not of the shape it looks at: the schema speaks of shapes, so that all faults come out in one round.
  */
-import { didYouMean } from "@sluice/core/did-you-mean.ts";
-import { defaultLimits } from "@sluice/core/limits.ts";
-import type { ValuePath } from "./fault.ts";
-import { isIpAddress, isLoopback, parseAddress, parseDurationMs } from "./words.ts";
+import { type Check, type CheckFault, here, isMapping, list, mapping, textCheck } from "./check-faults.ts";
+import { configChecks } from "./config-checks.ts";
+import { isLoopback, parseAddress, parseDurationMs } from "./words.ts";
 
-export interface CheckFault {
-  /** From the checked value on. */
-  readonly path: ValuePath;
-  /** The sentence; takes the place as people write it. */
-  readonly says: (where: string) => string;
-}
-
-export type Check = (value: unknown) => readonly CheckFault[];
+export type { CheckFault } from "./check-faults.ts";
 
 /** An approval that nobody gave within a day is not wanted any more. Milliseconds. */
 const APPROVAL_TIMEOUT_MS_MAX = 24 * 3_600_000;
 
 export const checks: Readonly<Record<string, Check>> = {
-  targetAddress: (value) =>
-    typeof value === "string" && parseAddress(value, false) === undefined
-      ? here((where) => `${where} must be host:port, such as db.internal:5432 or [::1]:5432`)
-      : [],
-  listenAddress: (value) =>
-    typeof value === "string" && parseAddress(value, true) === undefined
-      ? here((where) => `${where} must be host:port, such as 127.0.0.1:6432 or [::1]:6432; port 0 is any free one`)
-      : [],
-  ipAddress: (value) =>
-    typeof value === "string" && !isIpAddress(value)
-      ? here((where) => `${where} must be an IP address, such as 10.0.0.7 or fd00::7`)
-      : [],
+  ...configChecks,
+  targetAddress: textCheck(
+    (text) => parseAddress(text, false) !== undefined,
+    "host:port, such as db.internal:5432 or [::1]:5432",
+  ),
   keyUrl: checkKeyUrl,
   approvalTimeout: checkApprovalTimeout,
   secretSource: (value) =>
@@ -57,18 +42,6 @@ export const checks: Readonly<Record<string, Check>> = {
     return here((where) => `${where} keeps nothing; write operator: redact to hide the whole value`);
   },
   uniqueRuleNames: checkUniqueRuleNames,
-  store: checkStore,
-  listeners: checkListeners,
-  oneSecretSource: (value) =>
-    isMapping(value) && (value["env"] === undefined) === (value["file"] === undefined)
-      ? here((where) => `${where} must name exactly one of env and file`)
-      : [],
-  eventBus: checkEventBus,
-  recordingStore: (value) =>
-    typeof value === "string" && !/^file:./.test(value)
-      ? here((where) => `${where} must be file:DIRECTORY (relative to the data directory)`)
-      : [],
-  limitNames: checkLimitNames,
 };
 
 /** Keys fetched over plain HTTP are whoever's stands between; on loopback nobody does. */
@@ -116,66 +89,4 @@ function checkUniqueRuleNames(value: unknown): readonly CheckFault[] {
       { path: [index, "name"], says: (where) => `${where} is the name of rule ${first} (counted from 0) of this policy too` },
     ];
   });
-}
-
-function checkStore(value: unknown): readonly CheckFault[] {
-  if (typeof value !== "string" || value === "embedded") return [];
-  const url = /^postgres(?:ql)?:\/\//.test(value) ? URL.parse(value) : null;
-  if (url === null || url.hostname === "") return here((where) => `${where} must be embedded or postgres://user@host/database`);
-  if (url.password === "" && !url.searchParams.has("password")) return [];
-  return here((where) => `${where} must not hold a password; use PGPASSWORD, a password file or a client certificate`);
-}
-
-/** Of the whole `dataPlane`: no address twice, and no plain text beyond the machine. */
-function checkListeners(value: unknown): readonly CheckFault[] {
-  const plain = mapping(mapping(value)["tls"])["mode"] === "plaintext-loopback";
-  const seen = new Map<string, number>();
-  return list(mapping(value)["listeners"]).flatMap((listener, index): readonly CheckFault[] => {
-    const { listen } = mapping(listener);
-    const address = typeof listen === "string" ? parseAddress(listen, true) : undefined;
-    if (address === undefined) return [];
-    const path = ["listeners", index, "listen"];
-    const key = `${address.host} ${address.port}`;
-    const first = address.port === 0 ? undefined : seen.get(key);
-    seen.set(key, index);
-    if (first !== undefined)
-      return [{ path, says: (where) => `${where} is the address of listener ${first} (counted from 0) too` }];
-    if (!plain || isLoopback(address.host)) return [];
-    const says = (where: string): string =>
-      `${where} is not a loopback address, so dataPlane.tls cannot be plaintext-loopback: tokens would cross the network in clear`;
-    return [{ path, says }];
-  });
-}
-
-function checkEventBus(value: unknown): readonly CheckFault[] {
-  const { bus, servers } = mapping(value);
-  if (bus === "nats") return [{ path: ["bus"], says: () => "the event bus 'nats' is not available yet; use embedded" }];
-  if (servers === undefined) return [];
-  return [{ path: ["servers"], says: (where) => `${where} belongs to the bus 'nats'; the embedded bus has none` }];
-}
-
-function checkLimitNames(value: unknown): readonly CheckFault[] {
-  return Object.keys(mapping(value))
-    .filter((name) => !Object.hasOwn(defaultLimits, name))
-    .map((name) => {
-      const guess = didYouMean(name, Object.keys(defaultLimits));
-      const help = guess === undefined ? "docs/reference/configuration.md lists them." : `Did you mean '${guess}'?`;
-      return { path: [name], says: () => `there is no limit of this name. ${help}` };
-    });
-}
-
-function here(says: (where: string) => string): readonly CheckFault[] {
-  return [{ path: [], says }];
-}
-
-function isMapping(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-function mapping(value: unknown): Readonly<Record<string, unknown>> {
-  return isMapping(value) ? value : {};
-}
-
-function list(value: unknown): readonly unknown[] {
-  return Array.isArray(value) ? value : [];
 }

@@ -23,7 +23,7 @@ import type {
   RuleShape,
   SecretShape,
 } from "./shapes.ts";
-import { parseAddress, parseDurationMs } from "./words.ts";
+import { checked, parseAddress, parseDurationMs } from "./words.ts";
 
 /** Five minutes: long enough for a person who is there, short enough for a caller that waits. Milliseconds. */
 const APPROVAL_TIMEOUT_MS_DEFAULT = 5 * 60_000;
@@ -126,9 +126,4 @@ export function identityProviderOf({ metadata, spec }: Envelope<IdentityProvider
     ...(caFile === undefined ? {} : { caFile }),
     groupsClaim: groupsClaim ?? "groups",
   };
-}
-
-function checked<Value>(value: Value | undefined): Value {
-  if (value === undefined) throw new Error("a document was built that its checks should have refused");
-  return value;
 }

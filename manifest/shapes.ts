@@ -91,26 +91,3 @@ export interface IdentityProviderShape {
   readonly caFile?: string;
   readonly groupsClaim?: string;
 }
-
-export interface ConfigShape {
-  readonly controlPlane?: { readonly store?: string; readonly listen?: string; readonly developmentIssuer?: boolean };
-  readonly dataPlane?: {
-    readonly listeners?: readonly {
-      readonly protocol: "postgres";
-      readonly listen: string;
-      readonly proxyProtocolFrom?: readonly string[];
-    }[];
-    readonly tls?: {
-      readonly mode?: "self-signed" | "plaintext-loopback";
-      readonly certFile?: string;
-      readonly keyFile?: string;
-    };
-  };
-  readonly agent?: {
-    readonly secrets?: readonly { readonly env?: string; readonly file?: string; readonly targets: readonly string[] }[];
-  };
-  readonly events?: { readonly bus?: "embedded" | "nats"; readonly servers?: readonly string[] };
-  readonly recorder?: { readonly store?: string };
-  readonly limits?: Readonly<Record<string, number>>;
-  readonly manifests?: readonly string[];
-}

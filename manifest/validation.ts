@@ -119,7 +119,8 @@ function messageOf(error: ErrorObject, path: ValuePath): string | undefined {
 function unknownField(error: ErrorObject, where: string, path: ValuePath): string {
   const field = textParam(error, "additionalProperty");
   const known = Object.keys((error.parentSchema?.["properties"] ?? {}) as Record<string, unknown>); // `properties` of a schema is an object
-  const guess = didYouMean(field, known);
+  // Where the name is not repeated a guess at it helps nobody.
+  const guess = maySecret(path) ? undefined : didYouMean(field, known);
   const help = guess === undefined ? `Fields here are ${known.join(", ")}.` : `Did you mean '${guess}'?`;
   const name = maySecret(path) ? "of this name" : `'${shorten(field)}'`;
   return `${where} has no field ${name}. ${help}`;
@@ -149,8 +150,10 @@ function notThat(value: unknown, path: ValuePath): string {
 
 /** Where people paste passwords by mistake. */
 function maySecret(path: ValuePath): boolean {
-  return path.includes("credential") || path.includes("secrets");
+  return path.some((part) => typeof part === "string" && secretPlaces.has(part));
 }
+
+const secretPlaces: ReadonlySet<string> = new Set(["credential", "credentials", "secrets", "join", "auth", "encryptionKey"]);
 
 function saysOf(error: ErrorObject): string | undefined {
   const says: unknown = error.parentSchema?.["x-says"];
@@ -173,6 +176,8 @@ function typeName(type: unknown): string {
       return "text (in quotes where YAML would read something else)";
     case "integer":
       return "a whole number";
+    case "number":
+      return "a number";
     case "boolean":
       return "true or false";
     case "array":

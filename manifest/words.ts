@@ -34,3 +34,9 @@ export function parseDurationMs(text: string): number | undefined {
   const unit = unitMs[match?.[2] ?? ""];
   return unit === undefined ? undefined : Number(match?.[1]) * unit;
 }
+
+/** For values that a check has ruled on: going on with something else would put in force what nobody wrote. */
+export function checked<Value>(value: Value | undefined): Value {
+  if (value === undefined) throw new Error("a document was built that its checks should have refused");
+  return value;
+}
