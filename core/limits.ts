@@ -84,10 +84,18 @@ export interface Limits {
   readonly catalogLockTimeoutMs: number;
   /** Bytes buffered towards a slow reader before the other side is no longer read. */
   readonly outboundBufferBytesMax: number;
-  /** Text of one signed snapshot. 1,000 resources and 10,000 rules are about 5 MiB; what unpacks to more is not taken. */
-  readonly snapshotBytesMax: number;
   /** A policy snapshot as JSON. Ten thousand rules take about 5 MiB; more than this is not a policy. */
   readonly snapshotBytesMax: number;
+  /** Opens that a gateway has announced to an agent and not bound yet; more is a gateway that does not stop. */
+  readonly linkOpensMax: number;
+  /** Catalogs that an agent reads for one gateway at the same time; others wait. Each may take memory of a whole catalog. */
+  readonly linkCatalogsMax: number;
+  /** An agent measures how far each gateway is after this time, give or take a fifth. */
+  readonly gatewayMeasureMs: number;
+  /** One measurement of a gateway: three handshakes. Farther ones count as unreachable. */
+  readonly gatewayMeasureTimeoutMs: number;
+  /** A link that was made because a gateway had a caller and no agent stays this long after its last session. */
+  readonly linkOnDemandMs: number;
   /** Running sessions may finish this long after SIGTERM. */
   readonly drainTimeoutMs: number;
   /** Spool on disk; full means no. */
@@ -221,8 +229,12 @@ export const defaultLimits: Limits = {
   catalogBytesMax: 512 * MiB,
   catalogLockTimeoutMs: 200,
   outboundBufferBytesMax: 1 * MiB,
-  snapshotBytesMax: 128 * MiB,
   snapshotBytesMax: 64 * MiB,
+  linkOpensMax: 1_024,
+  linkCatalogsMax: 4,
+  gatewayMeasureMs: 30_000,
+  gatewayMeasureTimeoutMs: 5_000,
+  linkOnDemandMs: 5 * 60_000,
   drainTimeoutMs: 10_000,
   spoolBytesMax: 1024 * MiB,
   spoolRecordBytesMax: 17 * MiB,
