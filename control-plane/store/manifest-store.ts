@@ -1,11 +1,8 @@
-/** Keeps declared documents with their history, and snapshots in the order in which they came into force. Nothing is overwritten. */
-import type { Snapshot } from "@sluice/core/snapshot.ts";
+/** Keeps declared documents with their history. No revision's text is ever overwritten. */
 import { type Kysely, sql, type Transaction } from "kysely";
 import type { ApplyPlan, Origin, StoredDocument } from "../publish/plan.ts";
+import { storeLocks } from "./locks.ts";
 import type { Tables } from "./tables.ts";
-
-/** One apply at a time, also with several control planes on one store. The number is ours: it must only differ from others'. */
-const APPLY_LOCK = 0x51_1c_e0_01;
 
 /** Runs `work` alone among all applies, in one transaction: it happens as a whole or not at all. */
 export async function applyAlone<Result>(
@@ -13,7 +10,7 @@ export async function applyAlone<Result>(
   work: (transaction: Transaction<Tables>) => Promise<Result>,
 ): Promise<Result> {
   return await db.transaction().execute(async (transaction) => {
-    await sql`select pg_advisory_xact_lock(${sql.lit(APPLY_LOCK)})`.execute(transaction);
+    await sql`select pg_advisory_xact_lock(${sql.lit(storeLocks.apply)})`.execute(transaction);
     return await work(transaction);
   });
 }
@@ -65,14 +62,25 @@ export async function writePlan(db: Kysely<Tables>, plan: ApplyPlan, { author, o
       })
       .execute();
   }
+  for (const { kind, name, path, line } of plan.moved) await movePlace(db, { kind, name, path, line });
 }
 
-/** Notes that a snapshot came into force, unless it is the one that was in force last. */
-export async function writeSnapshot(db: Kysely<Tables>, snapshot: Snapshot, atMs: number): Promise<void> {
-  const last = await db.selectFrom("snapshots").select("version").orderBy("id", "desc").limit(1).executeTakeFirst();
-  if (last?.version === snapshot.version) return;
+/** The place is for messages only, so the newest revision's is corrected instead of writing one that says the same. */
+async function movePlace(
+  db: Kysely<Tables>,
+  { kind, name, path, line }: { readonly kind: string; readonly name: string; readonly path: string; readonly line: number },
+): Promise<void> {
   await db
-    .insertInto("snapshots")
-    .values({ version: snapshot.version, content: JSON.stringify(snapshot), created_at: new Date(atMs) })
+    .updateTable("manifest_documents")
+    .set({ source_path: path, source_line: line })
+    .where("revision", "=", (query) =>
+      query
+        .selectFrom("manifest_documents")
+        .select("revision")
+        .where("kind", "=", kind)
+        .where("name", "=", name)
+        .orderBy("revision", "desc")
+        .limit(1),
+    )
     .execute();
 }

@@ -1,6 +1,7 @@
 /** The store's schema, step by step. A step that was released is never edited: a new one follows it. */
 import { type Kysely, sql } from "kysely";
 import type { Migration, MigrationProvider } from "kysely/migration";
+import { nodesStep } from "./migration-nodes.ts";
 
 const steps: Readonly<Record<string, Migration>> = {
   "0001_documents_snapshots_sessions": {
@@ -56,6 +57,12 @@ const steps: Readonly<Record<string, Migration>> = {
         .execute();
     },
   },
+  "0002_authorities_nodes_changes": nodesStep,
 };
 
 export const migrations: MigrationProvider = { getMigrations: async () => steps };
+
+/** The steps in their order, for who loads a backup of an older schema. */
+export const migrationSteps: readonly (readonly [name: string, step: Migration])[] = Object.entries(steps).sort(([a], [b]) =>
+  a < b ? -1 : 1,
+);

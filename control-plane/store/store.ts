@@ -3,11 +3,12 @@
  * Brings the schema up to date before anything uses it. Must never put the address' password into an error or a log.
  */
 import { GatewayError } from "@sluice/core/errors.ts";
-import { Kysely, PostgresDialect } from "kysely";
-import { Migrator } from "kysely/migration";
-import { Pool, type PoolConfig } from "pg";
+import { Kysely, PostgresDialect, sql } from "kysely";
+import { type MigrationResultSet, Migrator } from "kysely/migration";
+import { type ClientConfig, Pool } from "pg";
 import type { Logger } from "pino";
 import { type Cluster, startCluster } from "./embedded-postgres.ts";
+import { storeLocks } from "./locks.ts";
 import { migrations } from "./migrations.ts";
 import type { Tables } from "./tables.ts";
 
@@ -22,6 +23,8 @@ export interface StoreOptions {
 
 export interface Store {
   readonly db: Kysely<Tables>;
+  /** How to reach the same database with a connection of one's own (`changes.ts`). Holds a password: never log it. */
+  readonly connection: ClientConfig;
   /** True when the database answers a question. Bounded by the pool's own time limits. */
   ready(): Promise<boolean>;
   /** Ends the connections, then the embedded cluster. */
@@ -49,9 +52,9 @@ export async function openStore(options: StoreOptions): Promise<Store> {
       if (!closing) log.error("the embedded store has ended by itself: start again; sessions go on, records wait in the spool");
     });
   }
+  const connection: ClientConfig = { ...addressOf(address, cluster), application_name: "sluice-control-plane" };
   const pool = new Pool({
-    ...poolAddress(address, cluster),
-    application_name: "sluice-control-plane",
+    ...connection,
     max: CONNECTIONS_MAX,
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     statement_timeout: QUERY_TIMEOUT_MS,
@@ -73,6 +76,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
   }
   return {
     db,
+    connection,
     ready: async () => {
       try {
         await pool.query("select 1");
@@ -85,25 +89,34 @@ export async function openStore(options: StoreOptions): Promise<Store> {
   };
 }
 
-function poolAddress(address: StoreAddress, cluster: Cluster | undefined): PoolConfig {
+function addressOf(address: StoreAddress, cluster: Cluster | undefined): ClientConfig {
   if (address.kind === "postgres") return { connectionString: address.url };
+  if (cluster === undefined) throw new Error("the embedded cluster was not started");
   return {
-    host: cluster?.host,
-    port: cluster?.port,
-    user: cluster?.superuser,
-    password: cluster?.password,
+    host: cluster.host,
+    port: cluster.port,
+    user: cluster.superuser,
+    password: cluster.password,
     database: "postgres", // the cluster is ours alone
   };
 }
 
+/** Replicas that start at once on a new database wait for each other here: the migrator's own lock begins only after it made its tables. */
 async function migrate(db: Kysely<Tables>, log: Logger): Promise<void> {
-  const { error, results } = await new Migrator({ db, provider: migrations }).migrateToLatest();
+  const { error, results } = await migrateAlone(db).catch((thrown: unknown) => ({ error: thrown, results: [] }));
   for (const result of results ?? []) log.info({ step: result.migrationName, status: result.status }, "store schema");
   if (error === undefined) return;
   const code = codeOf(error);
   throw new GatewayError("config_invalid", `The control plane's store cannot be used (${code}).`, {
     cause: error,
     hint: "Check controlPlane.store: the server must answer, take this user (password from PGPASSWORD or a password file), and let it create tables.",
+  });
+}
+
+async function migrateAlone(db: Kysely<Tables>): Promise<MigrationResultSet> {
+  return await db.transaction().execute(async (lock) => {
+    await sql`select pg_advisory_xact_lock(${sql.lit(storeLocks.migration)})`.execute(lock);
+    return await new Migrator({ db, provider: migrations }).migrateToLatest();
   });
 }
 
