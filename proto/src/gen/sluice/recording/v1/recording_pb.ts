@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sluice/recording/v1/recording.proto.
  */
 export const file_sluice_recording_v1_recording: GenFile = /*@__PURE__*/
-  fileDesc("CiNzbHVpY2UvcmVjb3JkaW5nL3YxL3JlY29yZGluZy5wcm90bxITc2x1aWNlLnJlY29yZGluZy52MSIjCg1SZXBsYXlSZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkiHwoOUmVwbGF5UmVzcG9uc2USDQoFaXRlbXMYASADKAkiIwoNVmVyaWZ5UmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJIiAKDlZlcmlmeVJlc3BvbnNlEg4KBnJlcG9ydBgBIAEoCSJdCgtSZWNvcmRCYXRjaBIPCgdnYXRld2F5GAEgASgJEhAKCHNwb29sX2lkGAIgASgJEgwKBGZyb20YAyABKAQSDAoEbmV4dBgEIAEoBBIPCgdyZWNvcmRzGAUgASgMInQKB1JlY2VpcHQSDwoHZ2F0ZXdheRgBIAEoCRIQCghzcG9vbF9pZBgCIAEoCRIMCgRuZXh0GAMgASgEEhAKCHJlY29yZGVyGAQgASgJEhEKCXNpZ25hdHVyZRgFIAEoDBITCgtjZXJ0aWZpY2F0ZRgGIAEoDDK6AQoQUmVjb3JkaW5nU2VydmljZRJTCgZSZXBsYXkSIi5zbHVpY2UucmVjb3JkaW5nLnYxLlJlcGxheVJlcXVlc3QaIy5zbHVpY2UucmVjb3JkaW5nLnYxLlJlcGxheVJlc3BvbnNlMAESUQoGVmVyaWZ5EiIuc2x1aWNlLnJlY29yZGluZy52MS5WZXJpZnlSZXF1ZXN0GiMuc2x1aWNlLnJlY29yZGluZy52MS5WZXJpZnlSZXNwb25zZWIGcHJvdG8z");
+  fileDesc("CiNzbHVpY2UvcmVjb3JkaW5nL3YxL3JlY29yZGluZy5wcm90bxITc2x1aWNlLnJlY29yZGluZy52MSIjCg1SZXBsYXlSZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkiHwoOUmVwbGF5UmVzcG9uc2USDQoFaXRlbXMYASADKAkiIwoNVmVyaWZ5UmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJIiAKDlZlcmlmeVJlc3BvbnNlEg4KBnJlcG9ydBgBIAEoCSLDAQoLUmVjb3JkQmF0Y2gSDwoHZ2F0ZXdheRgBIAEoCRIQCghzcG9vbF9pZBgCIAEoCRIMCgRmcm9tGAMgASgEEgwKBG5leHQYBCABKAQSDwoHcmVjb3JkcxgFIAEoDBIMCgRrZXB0GAYgASgEEhEKCXJ1bl9zdGFydBgHIAEoBBIMCgRwYXJ0GAggASgNEg0KBXBhcnRzGAkgASgNEhMKC2NlcnRpZmljYXRlGAogASgMEhEKCXNpZ25hdHVyZRgLIAEoDCKBAQoNU2Vzc2lvbnNCYXRjaBIQCghyZWNvcmRlchgBIAEoCRI2CghnYXRld2F5cxgCIAMoCzIkLnNsdWljZS5yZWNvcmRpbmcudjEuR2F0ZXdheVNlc3Npb25zEhMKC2NlcnRpZmljYXRlGAMgASgMEhEKCXNpZ25hdHVyZRgEIAEoDCJYCg9HYXRld2F5U2Vzc2lvbnMSDwoHZ2F0ZXdheRgBIAEoCRIQCghzcG9vbF9pZBgCIAEoCRIRCglydW5fc3RhcnQYAyABKAQSDwoHcmVjb3JkcxgEIAEoDCIzCg5SZWNlaXB0UmVxdWVzdBIPCgdnYXRld2F5GAEgASgJEhAKCHNwb29sX2lkGAIgASgJInQKB1JlY2VpcHQSDwoHZ2F0ZXdheRgBIAEoCRIQCghzcG9vbF9pZBgCIAEoCRIMCgRuZXh0GAMgASgEEhAKCHJlY29yZGVyGAQgASgJEhEKCXNpZ25hdHVyZRgFIAEoDBITCgtjZXJ0aWZpY2F0ZRgGIAEoDDK6AQoQUmVjb3JkaW5nU2VydmljZRJTCgZSZXBsYXkSIi5zbHVpY2UucmVjb3JkaW5nLnYxLlJlcGxheVJlcXVlc3QaIy5zbHVpY2UucmVjb3JkaW5nLnYxLlJlcGxheVJlc3BvbnNlMAESUQoGVmVyaWZ5EiIuc2x1aWNlLnJlY29yZGluZy52MS5WZXJpZnlSZXF1ZXN0GiMuc2x1aWNlLnJlY29yZGluZy52MS5WZXJpZnlSZXNwb25zZWIGcHJvdG8z");
 
 /**
  * @generated from message sluice.recording.v1.ReplayRequest
@@ -117,11 +117,52 @@ export type RecordBatch = Message<"sluice.recording.v1.RecordBatch"> & {
   next: bigint;
 
   /**
-   * As events/spool/record-codec.ts encodes them; zstd of the concatenation.
+   * As events/spool/record-codec.ts encodes them; zstd of the concatenation. Of a batch in several messages, this one's piece.
    *
    * @generated from field: bytes records = 5;
    */
   records: Uint8Array;
+
+  /**
+   * Everything before this place was receipted when the batch was sent.
+   *
+   * @generated from field: uint64 kept = 6;
+   */
+  kept: bigint;
+
+  /**
+   * Where the gateway's present run began: no session with records before it gets more of them.
+   *
+   * @generated from field: uint64 run_start = 7;
+   */
+  runStart: bigint;
+
+  /**
+   * A batch that is larger than a message travels in pieces: this one's number, from 0, and how many there are.
+   *
+   * @generated from field: uint32 part = 8;
+   */
+  part: number;
+
+  /**
+   * @generated from field: uint32 parts = 9;
+   */
+  parts: number;
+
+  /**
+   * DER of the gateway's node certificate.
+   *
+   * @generated from field: bytes certificate = 10;
+   */
+  certificate: Uint8Array;
+
+  /**
+   * Signature with the gateway's node key over "sluice record batch v1\0" and gateway, spool_id, from, next, kept, run_start and the whole
+   * records, length-prefixed.
+   *
+   * @generated from field: bytes signature = 11;
+   */
+  signature: Uint8Array;
 };
 
 /**
@@ -130,6 +171,102 @@ export type RecordBatch = Message<"sluice.recording.v1.RecordBatch"> & {
  */
 export const RecordBatchSchema: GenMessage<RecordBatch> = /*@__PURE__*/
   messageDesc(file_sluice_recording_v1_recording, 4);
+
+/**
+ * What the index of sessions is made from, after the recorder has it: sessions' beginnings, statements without text, ends.
+ *
+ * @generated from message sluice.recording.v1.SessionsBatch
+ */
+export type SessionsBatch = Message<"sluice.recording.v1.SessionsBatch"> & {
+  /**
+   * @generated from field: string recorder = 1;
+   */
+  recorder: string;
+
+  /**
+   * @generated from field: repeated sluice.recording.v1.GatewaySessions gateways = 2;
+   */
+  gateways: GatewaySessions[];
+
+  /**
+   * DER of the recorder's node certificate.
+   *
+   * @generated from field: bytes certificate = 3;
+   */
+  certificate: Uint8Array;
+
+  /**
+   * Signature with the recorder's node key over "sluice sessions batch v1\0", recorder and the gateways' fields in order, length-prefixed.
+   *
+   * @generated from field: bytes signature = 4;
+   */
+  signature: Uint8Array;
+};
+
+/**
+ * Describes the message sluice.recording.v1.SessionsBatch.
+ * Use `create(SessionsBatchSchema)` to create a new message.
+ */
+export const SessionsBatchSchema: GenMessage<SessionsBatch> = /*@__PURE__*/
+  messageDesc(file_sluice_recording_v1_recording, 5);
+
+/**
+ * @generated from message sluice.recording.v1.GatewaySessions
+ */
+export type GatewaySessions = Message<"sluice.recording.v1.GatewaySessions"> & {
+  /**
+   * @generated from field: string gateway = 1;
+   */
+  gateway: string;
+
+  /**
+   * @generated from field: string spool_id = 2;
+   */
+  spoolId: string;
+
+  /**
+   * @generated from field: uint64 run_start = 3;
+   */
+  runStart: bigint;
+
+  /**
+   * As events/spool/record-codec.ts encodes them; zstd of the concatenation.
+   *
+   * @generated from field: bytes records = 4;
+   */
+  records: Uint8Array;
+};
+
+/**
+ * Describes the message sluice.recording.v1.GatewaySessions.
+ * Use `create(GatewaySessionsSchema)` to create a new message.
+ */
+export const GatewaySessionsSchema: GenMessage<GatewaySessions> = /*@__PURE__*/
+  messageDesc(file_sluice_recording_v1_recording, 6);
+
+/**
+ * Asks the recorder for its latest receipt.
+ *
+ * @generated from message sluice.recording.v1.ReceiptRequest
+ */
+export type ReceiptRequest = Message<"sluice.recording.v1.ReceiptRequest"> & {
+  /**
+   * @generated from field: string gateway = 1;
+   */
+  gateway: string;
+
+  /**
+   * @generated from field: string spool_id = 2;
+   */
+  spoolId: string;
+};
+
+/**
+ * Describes the message sluice.recording.v1.ReceiptRequest.
+ * Use `create(ReceiptRequestSchema)` to create a new message.
+ */
+export const ReceiptRequestSchema: GenMessage<ReceiptRequest> = /*@__PURE__*/
+  messageDesc(file_sluice_recording_v1_recording, 7);
 
 /**
  * What a recorder says when the batch is on its disk. Gateways trim on nothing else.
@@ -179,7 +316,7 @@ export type Receipt = Message<"sluice.recording.v1.Receipt"> & {
  * Use `create(ReceiptSchema)` to create a new message.
  */
 export const ReceiptSchema: GenMessage<Receipt> = /*@__PURE__*/
-  messageDesc(file_sluice_recording_v1_recording, 5);
+  messageDesc(file_sluice_recording_v1_recording, 8);
 
 /**
  * @generated from service sluice.recording.v1.RecordingService
