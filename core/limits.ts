@@ -84,6 +84,8 @@ export interface Limits {
   readonly catalogLockTimeoutMs: number;
   /** Bytes buffered towards a slow reader before the other side is no longer read. */
   readonly outboundBufferBytesMax: number;
+  /** A policy snapshot as JSON. Ten thousand rules take about 5 MiB; more than this is not a policy. */
+  readonly snapshotBytesMax: number;
   /** Opens that a gateway has announced to an agent and not bound yet; more is a gateway that does not stop. */
   readonly linkOpensMax: number;
   /** Catalogs that an agent reads for one gateway at the same time; others wait. Each may take memory of a whole catalog. */
