@@ -161,7 +161,8 @@ export type SnapshotContent = Message<"sluice.common.v1.SnapshotContent"> & {
   audience: SnapshotContent_Audience;
 
   /**
-   * JSON (UTF-8) of core/snapshot.ts: a Snapshot for gateways, the resources that an agent may reach for agents; zstd.
+   * JSON (UTF-8) of core/snapshot.ts, zstd: a Snapshot for gateways; for agents an object whose `resources` are the ResourceSpecs
+   * that the agent may reach.
    *
    * @generated from field: bytes body = 8;
    */
