@@ -180,6 +180,21 @@ export interface Limits {
   /** Messages and bytes waiting to be sent on one stream to a peer that does not keep up. */
   readonly nodeSendQueueMax: number;
   readonly nodeSendQueueBytesMax: number;
+  /** Lifetime of a node's certificate, renewed at half. A day: a stolen one ages soon, and a control plane that is away for a night stops nobody. */
+  readonly nodeCertificateMs: number;
+  /** Lifetime of the key that signs snapshots, replaced at half. A month: gateways verify what they kept on disk with it. */
+  readonly snapshotSignerMs: number;
+  /** Lifetime of a join token. A week; most are used within minutes. */
+  readonly joinTokenTtlMsMax: number;
+  /** Enrolments and renewals in work at a time on one control plane, and those that wait: strangers may knock there. */
+  readonly enrolmentsInFlightMax: number;
+  readonly enrolmentsWaitingMax: number;
+  /** A certificate request. Real ones have under 500 bytes. */
+  readonly certificateRequestBytesMax: number;
+  /** One call of the program that wraps and unwraps the store's keys. */
+  readonly keyCommandTimeoutMs: number;
+  /** Nodes whose certificate ended are listed this long. */
+  readonly nodeForgottenMs: number;
 }
 
 const KiB = 1024;
@@ -278,4 +293,12 @@ export const defaultLimits: Limits = {
   nodeCallsMax: 256,
   nodeSendQueueMax: 1_024,
   nodeSendQueueBytesMax: 16 * MiB,
+  nodeCertificateMs: 24 * 3_600_000,
+  snapshotSignerMs: 30 * 24 * 3_600_000,
+  joinTokenTtlMsMax: 7 * 24 * 3_600_000,
+  enrolmentsInFlightMax: 16,
+  enrolmentsWaitingMax: 512,
+  certificateRequestBytesMax: 8 * KiB,
+  keyCommandTimeoutMs: 10_000,
+  nodeForgottenMs: 7 * 24 * 3_600_000,
 };

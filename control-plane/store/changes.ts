@@ -57,10 +57,10 @@ export async function listenForChanges(options: ChangesOptions): Promise<Changes
     const at = message?.indexOf(" ") ?? -1;
     if (message === undefined || at < 1) return;
     const topic = message.slice(0, at);
-    for (const listener of [...(listeners.get(topic) ?? [])]) call(listener, topic, message.slice(at + 1));
+    for (const listener of listeners.get(topic) ?? []) call(listener, topic, message.slice(at + 1));
   };
   const missed = (): void => {
-    for (const [topic, of] of listeners) for (const listener of [...of]) call(listener, topic, null);
+    for (const [topic, of] of listeners) for (const listener of of) call(listener, topic, null);
   };
 
   const first = await connect(options, received);

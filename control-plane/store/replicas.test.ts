@@ -1,5 +1,4 @@
 /** Several control planes on one real PostgreSQL: they start at once on an empty database, hear of changes, and share jobs. */
-import { setTimeout as delay } from "node:timers/promises";
 import { systemRandom } from "@sluice/core/system.ts";
 import { sql } from "kysely";
 import { pino } from "pino";
@@ -155,15 +154,17 @@ describe("leases", () => {
     const store = await cluster.open(url);
     const stop = new AbortController();
     let runs = 0;
+    const again = Promise.withResolvers<void>();
     const endedAt = new Promise<number>((resolve) => {
       void holdLease({ db: store.db, name: "job", holder: "a", ttlMs: 200, signal: stop.signal, log }, async (held) => {
         runs += 1;
         if (runs === 1) throw new Error("once");
+        again.resolve();
         await new Promise<void>((ended) => held.addEventListener("abort", () => ended(), { once: true }));
         resolve(performance.now());
       });
     });
-    while (runs < 2) await delay(10);
+    await again.promise;
     await store.close();
     const closedAt = performance.now();
     expect((await endedAt) - closedAt).toBeLessThan(200);
