@@ -14,7 +14,8 @@ import type { Logger } from "pino";
 import type { CertificateFiles } from "../interface.ts";
 import { closeServer, listenOn, readCertificate } from "../server.ts";
 import { httpStatusOf } from "./http-status.ts";
-import { ManifestsRefused, type Method } from "./methods.ts";
+import type { Method } from "./method.ts";
+import { ManifestsRefused } from "./methods.ts";
 
 export interface AdminServerOptions {
   readonly listen: ListenAddress;

@@ -5,10 +5,12 @@
 import { GatewayError, toGatewayError } from "@sluice/core/errors.ts";
 import type { DecisionExplainer } from "@sluice/rpc/explain.ts";
 import type { RecordingReader } from "@sluice/rpc/recordings.ts";
+import type { Method } from "./method.ts";
 import type { DevelopmentIssuer } from "../identity/development-issuer.ts";
 import type { ManifestFault } from "../publish/check.ts";
 import type { Publisher } from "../publish/publisher.ts";
 import type { SessionIndex } from "../store/session-index.ts";
+import { type InstallationServices, nodeMethods } from "./node-methods.ts";
 import * as requests from "./requests.ts";
 
 export interface AdminServices {
@@ -17,12 +19,9 @@ export interface AdminServices {
   readonly recordings: RecordingReader;
   readonly explainer: () => DecisionExplainer;
   readonly issuer: DevelopmentIssuer | undefined;
+  /** Nodes, authorities, kills, disabled principals, history. */
+  readonly installation: InstallationServices;
 }
-
-/** One JSON answer, or one JSON value a line as they come. */
-export type Method =
-  | { readonly kind: "unary"; readonly call: (body: unknown) => Promise<unknown> }
-  | { readonly kind: "stream"; readonly call: (body: unknown) => AsyncIterable<unknown> };
 
 /** Refused manifests: the error carries every fault with its place. */
 export class ManifestsRefused extends GatewayError {
@@ -43,6 +42,7 @@ export function adminMethods(services: AdminServices): ReadonlyMap<string, Metho
   const unary = (call: (body: unknown) => Promise<unknown>): Method => ({ kind: "unary", call });
   const stream = (call: (body: unknown) => AsyncIterable<unknown>): Method => ({ kind: "stream", call });
   return new Map([
+    ...nodeMethods(services.installation),
     ["sluice.admin.v1.ManifestService/Apply", unary((body) => apply(services, body))],
     ["sluice.admin.v1.TokenService/Mint", unary((body) => mint(services, body))],
     ["sluice.admin.v1.PolicyService/Explain", unary((body) => explainerOf(services).explain(requests.parseExplainRequest(body)))],

@@ -8,7 +8,7 @@ import type { ExplainRequest } from "@sluice/rpc/explain.ts";
 import type { MintRequest } from "../identity/development-issuer.ts";
 import type { ManifestFile } from "../interface.ts";
 
-type Fields = Readonly<Record<string, unknown>>;
+export type Fields = Readonly<Record<string, unknown>>;
 
 export function parseEmptyRequest(body: unknown): Record<string, never> {
   fieldsOf(body, "the request", []);
@@ -93,7 +93,7 @@ function explainRequestOf(fields: Fields, at: string): ExplainRequest {
   };
 }
 
-function fieldsOf(value: unknown, at: string, known: readonly string[]): Fields {
+export function fieldsOf(value: unknown, at: string, known: readonly string[]): Fields {
   const fields = objectOf(value, at);
   const unknown = Object.keys(fields).find((name) => !known.includes(name));
   if (unknown !== undefined) {
@@ -103,12 +103,12 @@ function fieldsOf(value: unknown, at: string, known: readonly string[]): Fields 
   return fields;
 }
 
-function objectOf(value: unknown, at: string): Fields {
+export function objectOf(value: unknown, at: string): Fields {
   if (typeof value !== "object" || value === null || Array.isArray(value)) throw wrong(`${at} must be a JSON object`);
   return value as Fields; // an object by the check above
 }
 
-function listOf(value: unknown, at: string): readonly unknown[] {
+export function listOf(value: unknown, at: string): readonly unknown[] {
   if (!Array.isArray(value)) throw wrong(`${at} must be a list`);
   return value;
 }
@@ -117,7 +117,7 @@ function textsOf(value: unknown, at: string): readonly string[] {
   return listOf(value, at).map((one, index) => textOf(one, `${at}[${index}]`));
 }
 
-function textOf(value: unknown, at: string): string {
+export function textOf(value: unknown, at: string): string {
   if (typeof value !== "string") throw wrong(`${at} must be a text`);
   return value;
 }
@@ -129,6 +129,6 @@ function storableOf(value: unknown, at: string): string {
   return text;
 }
 
-function wrong(problem: string): GatewayError {
+export function wrong(problem: string): GatewayError {
   return new GatewayError("protocol_violation", `The request is not understood: ${problem}.`);
 }
