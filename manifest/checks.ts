@@ -2,9 +2,10 @@
  * Checks that JSON Schema cannot express, by the name that schemas use in `x-check`. Each takes any value and keeps silent
  * about what is not of the shape it looks at: the schema speaks of shapes, so that all faults come out in one round.
  */
-import { type Check, type CheckFault, here, isMapping, list, mapping, textCheck } from "./check-faults.ts";
+import { type Check, type CheckFault, here, isMapping, list, mapping } from "./check-faults.ts";
 import { configChecks } from "./config-checks.ts";
-import { isLoopback, parseAddress, parseDurationMs } from "./words.ts";
+import { resourceChecks } from "./resource-checks.ts";
+import { isLoopback, parseDurationMs } from "./words.ts";
 
 export type { CheckFault } from "./check-faults.ts";
 
@@ -13,26 +14,9 @@ const APPROVAL_TIMEOUT_MS_MAX = 24 * 3_600_000;
 
 export const checks: Readonly<Record<string, Check>> = {
   ...configChecks,
-  targetAddress: textCheck(
-    (text) => parseAddress(text, false) !== undefined,
-    "host:port, such as db.internal:5432 or [::1]:5432",
-  ),
+  ...resourceChecks,
   keyUrl: checkKeyUrl,
   approvalTimeout: checkApprovalTimeout,
-  secretSource: (value) =>
-    Object.keys(mapping(value))
-      .filter((key) => key === "vault" || key === "kubernetes" || key === "sealed")
-      .map((key) => ({ path: [key], says: () => `the credential source '${key}' is not available yet; use env or file` })),
-  passwordSource: (value) =>
-    mapping(value)["value"] === undefined
-      ? []
-      : [
-          {
-            path: ["value"],
-            says: () =>
-              "a password never stands in a manifest; say where the agent finds it: password: { env: NAME } or password: { file: /PATH }",
-          },
-        ],
   classifierMatches: checkClassifierMatches,
   valueDetector: checkValueDetector,
   partialKeeps: (value) => {

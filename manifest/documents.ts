@@ -1,64 +1,16 @@
 /**
- * From a document that its schema accepts to a part of the snapshot: defaults are filled in here, and only here. Every check
- * was made before; what a check rules out throws, since passing it on would put something else in force than was written.
+ * From a document that its schema accepts to a part of the snapshot: defaults are filled in here, and only here (resources:
+ * `resource-document.ts`). Every check was made before; what a check rules out throws, since passing it on would put something
+ * else in force than was written.
  */
-import type {
-  ClassifierSpec,
-  IdentityProviderSpec,
-  MaskOperator,
-  PolicySpec,
-  ResourceSpec,
-  RuleSpec,
-  SecretRef,
-} from "@sluice/core/snapshot.ts";
+import type { ClassifierSpec, IdentityProviderSpec, MaskOperator, PolicySpec, RuleSpec } from "@sluice/core/snapshot.ts";
 import { assertNever } from "@sluice/core/assert-never.ts";
 import { defaultTokenAlgorithms } from "./schema/identity-provider.ts";
-import type {
-  ClassifierShape,
-  Envelope,
-  IdentityProviderShape,
-  OperatorShape,
-  PolicyShape,
-  ResourceShape,
-  RuleShape,
-  SecretShape,
-} from "./shapes.ts";
-import { checked, parseAddress, parseDurationMs } from "./words.ts";
+import type { ClassifierShape, Envelope, IdentityProviderShape, OperatorShape, PolicyShape, RuleShape } from "./shapes.ts";
+import { checked, parseDurationMs } from "./words.ts";
 
 /** Five minutes: long enough for a person who is there, short enough for a caller that waits. Milliseconds. */
 const APPROVAL_TIMEOUT_MS_DEFAULT = 5 * 60_000;
-
-export function resourceOf({ metadata, spec }: Envelope<ResourceShape>): ResourceSpec {
-  const { target, credential, inspection } = spec;
-  const { mode = "verify-full", caFile, serverName } = target.tls ?? {};
-  return {
-    name: metadata.name,
-    labels: { ...metadata.labels },
-    protocol: spec.protocol,
-    target: {
-      ...checked(parseAddress(target.address, false)),
-      database: target.database,
-      databases: target.databases ?? [],
-      tls: { mode, ...(caFile === undefined ? {} : { caFile }), ...(serverName === undefined ? {} : { serverName }) },
-    },
-    credential: {
-      username: secretOf(credential.username),
-      ...(credential.password === undefined ? {} : { password: secretOf(credential.password) }),
-    },
-    inspection: {
-      bulkRowsMin: inspection?.bulk?.rows ?? 10_000,
-      bulkLimitMax: inspection?.bulk?.limit ?? 1_000,
-      safeFunctions: inspection?.safeFunctions ?? [],
-      recording: inspection?.recording ?? "auto",
-    },
-  };
-}
-
-function secretOf({ env, file, value }: SecretShape): SecretRef {
-  if (env !== undefined) return { kind: "env", name: env };
-  if (file !== undefined) return { kind: "file", path: file };
-  return { kind: "value", value: checked(value) };
-}
 
 export function classifierOf({ metadata, spec }: Envelope<ClassifierShape>): ClassifierSpec {
   const { entity, columns = [], columnNames = [], values } = spec;

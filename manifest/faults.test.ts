@@ -23,7 +23,9 @@ const target = (fields: string): string => resource({ target: `{ ${fields} }` })
 const credential = (fields: string): string => resource({ credential: `{ ${fields} }` });
 
 const quoted = "(in quotes where YAML would read something else)";
-const oneSource = "must have exactly one of value (user names only), env or file";
+const oneSource = "must have exactly one of value (user names only), env, file, vault, kubernetes or sealed";
+const oneLease =
+  "7 spec.credential must take both parts from the same leased account: username: { vault: { database: MOUNT/ROLE, field: username } }, password: { vault: { database: MOUNT/ROLE, field: password } }";
 const dns = "must be a name of lower-case letters, digits and '-', at most 63 characters, such as orders-eu";
 const hostPort = "spec.target.address must be host:port, such as db.internal:5432 or [::1]:5432";
 const notAManifest =
@@ -37,7 +39,8 @@ const bomb = [
   ...["ab", "bc", "cd", "de", "ef"].map(([of, to]) => `${to}: &${to} [${Array(10).fill(`*${of}`).join()}]`),
 ].join("\n");
 
-const table: readonly (readonly [name: string, yaml: string, faults: readonly string[]])[] = [
+type Row = readonly [name: string, yaml: string, faults: readonly string[]];
+const table: readonly Row[] = [
   ["no kind", "a: 1", [`1 ${notAManifest}`]],
   ["a list", "- 1", [`1 ${notAManifest}`]],
   ["a text", "hello", [`1 ${notAManifest}`]],
@@ -127,19 +130,121 @@ const table: readonly (readonly [name: string, yaml: string, faults: readonly st
     ["7 spec.credential.password has no field of this name. Fields here are value, env, file, vault, kubernetes, sealed."],
   ],
   [
-    "vault",
-    credential("username: { value: app }, password: { vault: { path: x } }"),
-    ["7 the credential source 'vault' is not available yet; use env or file"],
+    "Vault without field",
+    credential("username: { value: app }, password: { vault: { kv: secret/a } }"),
+    ["7 spec.credential.password.vault lacks the field 'field'"],
+  ],
+  [
+    "Vault without engine",
+    credential("username: { value: app }, password: { vault: { field: a } }"),
+    ["7 spec.credential.password.vault must name exactly one of kv and database"],
+  ],
+  [
+    "Vault with the secret itself",
+    credential("username: { value: app }, password: { vault: { kv: secret/a, field: a, hunter2: hunter2 } }"),
+    ["7 spec.credential.password.vault has no field of this name. Fields here are kv, database, mount, field, server."],
+  ],
+  ...["secret", "/secret/a", "secret/../a", "secret/a/", "secret//a", '"secret/a b"', "secret/..", '"a\\\\b/c"'].map(
+    (path): Row => [
+      `Vault path ${path}`,
+      credential(`username: { value: app }, password: { vault: { kv: ${path}, field: a } }`),
+      ["7 spec.credential.password.vault.kv must be MOUNT/PATH of a secret, such as secret/orders, without '/' at its ends"],
+    ],
+  ),
+  [
+    "Vault mount elsewhere",
+    credential("username: { value: app }, password: { vault: { kv: team/kv/a, mount: team/k, field: a } }"),
+    ["7 spec.credential.password.vault.mount must be the beginning of the path: MOUNT/…"],
+  ],
+  [
+    "half a leased account",
+    credential("username: { value: app }, password: { vault: { database: database/app, field: password } }"),
+    [oneLease],
+  ],
+  [
+    "halves of two leased accounts",
+    credential(
+      "username: { vault: { database: database/app, field: username } }, password: { vault: { database: database/app, server: b, field: password } }",
+    ),
+    [oneLease],
+  ],
+  [
+    "leased account with another field and a path",
+    credential(
+      "username: { vault: { database: database/a/b, field: username } }, password: { vault: { database: database/a/b, field: secret } }",
+    ),
+    [
+      oneLease,
+      "7 spec.credential.username.vault.database must end with the name of a role; say with mount where the engine is, if that has several parts",
+      "7 spec.credential.password.vault.database must end with the name of a role; say with mount where the engine is, if that has several parts",
+      "7 spec.credential.password.vault.field of a database account must be username or password",
+    ],
   ],
   [
     "kubernetes",
-    credential("username: { kubernetes: { secret: x } }"),
-    ["7 the credential source 'kubernetes' is not available yet; use env or file"],
+    credential("username: { kubernetes: { secret: x } }, password: { kubernetes: { secret: a/b/c, key: .. } }"),
+    [
+      "7 spec.credential.username.kubernetes lacks the field 'key'",
+      "7 spec.credential.password.kubernetes.secret must be a secret as NAME or NAMESPACE/NAME",
+      "7 spec.credential.password.kubernetes.key must be a key of the secret's data: letters, digits, '.', '_' and '-'",
+    ],
+  ],
+  ...["hunter2", '""', Buffer.from('{"protected":"x"}').toString("base64url"), "[a]"].map(
+    (text): Row => [
+      `sealed ${text}`,
+      credential(`username: { value: app }, password: { sealed: ${text} }`),
+      [
+        text === "[a]"
+          ? `7 spec.credential.password.sealed must be text ${quoted}, not a list`
+          : "7 spec.credential.password.sealed must be a text as `sluice seal` prints it",
+      ],
+    ],
+  ),
+  [
+    "no credential at all",
+    resource().replace("  credential: { username: { value: app } }\n", ""),
+    ["4 spec must name exactly one of credential and credentials"],
   ],
   [
-    "sealed",
-    credential("username: { value: app }, password: { sealed: hunter2 }"),
-    ["7 the credential source 'sealed' is not available yet; use env or file"],
+    "both kinds of credentials",
+    resource({ credentials: "{ readOnly: { username: { value: a } }, readWrite: { username: { value: b } } }" }),
+    ["4 spec must name exactly one of credential and credentials"],
+  ],
+  [
+    "password in one of two credentials",
+    resource({
+      credential: "{ username: { value: a } }",
+      credentials: "{ readOnly: { username: { value: a }, password: { value: hunter2 } } }",
+    }),
+    [
+      "4 spec must name exactly one of credential and credentials",
+      "8 spec.credentials lacks the field 'readWrite'",
+      "8 a password never stands in a manifest; say where the agent finds it: password: { env: NAME } or password: { file: /PATH }",
+    ],
+  ],
+  ["agents of no label", resource({ agents: "{ labels: {} }" }), ["8 spec.agents.labels must have at least one field"]],
+  [
+    "agents as list",
+    resource({ agents: "{ names: [a] }" }),
+    ["8 spec.agents lacks the field 'labels'", "8 spec.agents has no field 'names'. Fields here are labels."],
+  ],
+  [
+    "fail-over to itself, and to nowhere",
+    target('address: "db:1", database: a, failover: ["db:1", "db2"]'),
+    [
+      "6 spec.target.failover[0] is the target's own address; it is tried first anyway",
+      "6 spec.target.failover[1] must be host:port, such as db.internal:5432 or [::1]:5432",
+    ],
+  ],
+  [
+    "role of the target",
+    target('address: "db:1", database: a, role: replica'),
+    ["6 spec.target.role must be one of primary, any, not 'replica'"],
+  ],
+  [
+    "pool",
+    target('address: "db:1", database: a, pool: { idle: 25h }'),
+    ["6 spec.target.pool lacks the field 'connections'", "6 spec.target.pool.idle must be longer than nothing and at most 24h"],
   ],
   ["two sources", credential("username: { value: app, env: X }"), [`7 spec.credential.username ${oneSource}`]],
   ["no source", credential("username: {}"), [`7 spec.credential.username ${oneSource}`]],

@@ -50,6 +50,91 @@ describe("parseManifests", () => {
     ]);
   });
 
+  it("takes everything that a target and its credentials may have", () => {
+    const jwe = Buffer.from('{"protected":"a","recipients":[{}],"iv":"b","ciphertext":"c","tag":"d"}').toString("base64url");
+    const { snapshot, faults } = parseManifests([
+      {
+        path: "f",
+        text: `
+apiVersion: sluice/v1
+kind: Resource
+metadata: { name: a }
+spec:
+  protocol: postgres
+  target: { address: "db-1:5432", database: a, failover: ["db-2:5432", "[::1]:5433"], role: primary, pool: { connections: 8 } }
+  agents: { labels: { site: eu, tier: gold } }
+  credentials:
+    readOnly:
+      username: { vault: { database: database/reader, field: username } }
+      password: { vault: { database: database/reader, field: password } }
+    readWrite:
+      username: { kubernetes: { secret: orders, key: username } }
+      password: { vault: { kv: team/kv/prod/orders, mount: team/kv, field: password, server: eu } }
+---
+apiVersion: sluice/v1
+kind: Resource
+metadata: { name: b }
+spec:
+  protocol: postgres
+  target: { address: "db:5432", database: b, role: any, pool: { connections: 1, idle: 5m } }
+  credential:
+    username: { kubernetes: { secret: shop/orders.db, key: user-name } }
+    password: { sealed: ${jwe} }
+`,
+      },
+    ]);
+    expect(faults).toEqual([]);
+    expect(snapshot.resources).toEqual([
+      {
+        name: "a",
+        labels: {},
+        protocol: "postgres",
+        target: {
+          host: "db-1",
+          port: 5432,
+          database: "a",
+          databases: [],
+          tls: { mode: "verify-full" },
+          failover: [
+            { host: "db-2", port: 5432 },
+            { host: "::1", port: 5433 },
+          ],
+          role: "primary",
+          pool: { connectionsMax: 8, idleMs: 60_000 },
+        },
+        agents: { site: "eu", tier: "gold" },
+        readOnlyCredential: {
+          username: { kind: "vaultDatabase", vault: "default", mount: "database", role: "reader", field: "username" },
+          password: { kind: "vaultDatabase", vault: "default", mount: "database", role: "reader", field: "password" },
+        },
+        credential: {
+          username: { kind: "kubernetes", namespace: null, secret: "orders", key: "username" },
+          password: { kind: "vaultKv", vault: "eu", mount: "team/kv", path: "prod/orders", field: "password" },
+        },
+        inspection: { bulkRowsMin: 10_000, bulkLimitMax: 1_000, safeFunctions: [], recording: "auto" },
+      },
+      {
+        name: "b",
+        labels: {},
+        protocol: "postgres",
+        target: {
+          host: "db",
+          port: 5432,
+          database: "b",
+          databases: [],
+          tls: { mode: "verify-full" },
+          role: "any",
+          pool: { connectionsMax: 1, idleMs: 300_000 },
+        },
+        credential: {
+          username: { kind: "kubernetes", namespace: "shop", secret: "orders.db", key: "user-name" },
+          password: { kind: "sealed", jwe },
+        },
+        inspection: { bulkRowsMin: 10_000, bulkLimitMax: 1_000, safeFunctions: [], recording: "auto" },
+      },
+    ]);
+  });
+
   it("fills in defaults and takes every operator", () => {
     const { snapshot, faults } = parseManifests([
       {

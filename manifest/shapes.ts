@@ -10,9 +10,22 @@ export interface SecretShape {
   readonly value?: string;
   readonly env?: string;
   readonly file?: string;
-  readonly vault?: unknown;
-  readonly kubernetes?: unknown;
-  readonly sealed?: unknown;
+  readonly vault?: VaultSecretShape;
+  readonly kubernetes?: { readonly secret: string; readonly key: string };
+  readonly sealed?: string;
+}
+
+export interface VaultSecretShape {
+  readonly kv?: string;
+  readonly database?: string;
+  readonly mount?: string;
+  readonly field: string;
+  readonly server?: string;
+}
+
+export interface CredentialShape {
+  readonly username: SecretShape;
+  readonly password?: SecretShape;
 }
 
 export interface ResourceShape {
@@ -22,8 +35,13 @@ export interface ResourceShape {
     readonly database: string;
     readonly databases?: readonly string[];
     readonly tls?: { readonly mode?: TlsMode; readonly caFile?: string; readonly serverName?: string };
+    readonly failover?: readonly string[];
+    readonly role?: "primary" | "any";
+    readonly pool?: { readonly connections: number; readonly idle?: string };
   };
-  readonly credential: { readonly username: SecretShape; readonly password?: SecretShape };
+  readonly credential?: CredentialShape;
+  readonly credentials?: { readonly readOnly: CredentialShape; readonly readWrite: CredentialShape };
+  readonly agents?: { readonly labels: Readonly<Record<string, string>> };
   readonly inspection?: {
     readonly bulk?: { readonly rows?: number; readonly limit?: number };
     readonly safeFunctions?: readonly string[];

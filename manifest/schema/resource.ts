@@ -1,25 +1,8 @@
 /** JSON Schema of kind Resource: one registered target. */
-import { absolutePath, environmentName, manifestOf, plainText, type Schema } from "./words.ts";
+import { credential, credentials } from "./credential.ts";
+import { absolutePath, duration, labels, manifestOf, plainText, type Schema } from "./words.ts";
 
 const databaseName: Schema = { ...plainText, maxLength: 63, "x-says": "a database name of 1 to 63 characters" };
-
-/** Sources that are planned are listed too, so that naming one is answered by what works instead. */
-const secret: Schema = {
-  type: "object",
-  properties: {
-    value: { ...plainText, description: "The user name itself. Never for passwords." },
-    env: environmentName,
-    file: absolutePath,
-    vault: { description: "Not available yet." },
-    kubernetes: { description: "Not available yet." },
-    sealed: { description: "Not available yet." },
-  },
-  minProperties: 1,
-  maxProperties: 1,
-  additionalProperties: false,
-  "x-says": "exactly one of value (user names only), env or file",
-  "x-check": "secretSource",
-};
 
 export const resourceSchema: Schema = manifestOf(
   "Resource",
@@ -48,16 +31,42 @@ export const resourceSchema: Schema = manifestOf(
             },
             additionalProperties: false,
           },
+          failover: {
+            type: "array",
+            items: { ...plainText, "x-check": "targetAddress" },
+            minItems: 1,
+            maxItems: 16,
+            uniqueItems: true,
+            description: "Further addresses of the same database, tried in this order when the ones before do not answer.",
+          },
+          role: {
+            enum: ["primary", "any"],
+            default: "any",
+            description: "primary: a host that is in recovery or read-only is passed over.",
+          },
+          pool: {
+            type: "object",
+            properties: {
+              connections: { type: "integer", minimum: 1, maximum: 10_000 },
+              idle: { ...duration, "x-check": "poolIdle", default: "60s" },
+            },
+            required: ["connections"],
+            additionalProperties: false,
+            description: "Connections that later sessions use again, after a reset; without it each session has its own.",
+          },
         },
         required: ["address", "database"],
         additionalProperties: false,
+        "x-check": "failover",
       },
-      credential: {
+      credential,
+      credentials,
+      agents: {
         type: "object",
-        properties: { username: secret, password: { allOf: [secret], type: "object", "x-check": "passwordSource" } },
-        required: ["username"],
+        properties: { labels: { ...labels, minProperties: 1 } },
+        required: ["labels"],
         additionalProperties: false,
-        description: "Resolved by the agent, never elsewhere.",
+        description: "Labels that an agent must carry to reach it; without it any agent may.",
       },
       inspection: {
         type: "object",
@@ -85,8 +94,9 @@ export const resourceSchema: Schema = manifestOf(
         additionalProperties: false,
       },
     },
-    required: ["protocol", "target", "credential"],
+    required: ["protocol", "target"],
     additionalProperties: false,
+    "x-check": "oneCredential",
   },
   "A target that callers reach through the gateway.",
 );
