@@ -256,7 +256,14 @@ describe("secrets", () => {
 
   test("a database that the resource does not list is not opened", async () => {
     const { signal, sessionId, resource } = request({});
-    const opening = agent().openTarget({ resource, database: "template1", signal, sessionId, startup: {} });
+    const opening = agent().openTarget({
+      resource,
+      database: "template1",
+      account: "readWrite",
+      signal,
+      sessionId,
+      startup: {},
+    });
     await expect(opening).rejects.toMatchObject({ code: "target_unreachable" });
   });
 });
@@ -299,6 +306,7 @@ function request(options: RequestOptions): Parameters<AgentLink["openTarget"]>[0
     resource,
     database,
     sessionId: newSessionId(systemRandom),
+    account: "readWrite",
     startup,
     signal: options.signal ?? new AbortController().signal,
   };

@@ -10,13 +10,13 @@ import type { SecretBinding } from "@sluice/core/config.ts";
 import { GatewayError, toGatewayError } from "@sluice/core/errors.ts";
 import type { Limits } from "@sluice/core/limits.ts";
 import type { Random } from "@sluice/core/random.ts";
-import type { ResourceSpec } from "@sluice/core/snapshot.ts";
+import type { ResourceSpec, TargetAccount } from "@sluice/core/snapshot.ts";
 import type { AgentLink, OpenTargetRequest, ReadCatalogRequest, TargetConnection } from "@sluice/rpc/agent-link.ts";
 import type { Logger } from "pino";
 import { readPostgresCatalog } from "./catalog/postgres.ts";
 import { resolveCredential } from "./secrets/sources.ts";
-import { openPostgres, type PostgresConnection } from "./targets/postgres/open.ts";
-import { ScramKeyCache } from "./targets/postgres/scram-keys.ts";
+import { PostgresTargets } from "./targets/postgres/connect.ts";
+import type { PostgresConnection } from "./targets/postgres/open.ts";
 
 export interface CoLocatedAgentOptions {
   /** From the agent's own configuration: which secret may go where. */
@@ -30,24 +30,26 @@ export interface CoLocatedAgentOptions {
 
 export type AgentLog = Pick<Logger, "debug" | "info" | "warn">;
 
-/** `close` ends what is being opened or read; connections handed over belong to their holders. */
+/** `close` ends what is being opened or read, and connections kept for later; those handed over belong to their holders. */
 export function createCoLocatedAgent(options: CoLocatedAgentOptions): AgentLink {
   const { limits, log, clock } = options;
-  const scramKeys = new ScramKeyCache(options.random, limits.scramKeysMax);
   const sources = { ...options, secretBytesMax: limits.secretBytesMax };
+  const postgres = new PostgresTargets({
+    ...options,
+    resolveCredential: (credential, address) => resolveCredential(credential, address, sources),
+  });
   const closing = new AbortController();
 
-  const open = async (request: ReadCatalogRequest, startup: Readonly<Record<string, string>>): Promise<PostgresConnection> => {
+  const open = async (
+    request: ReadCatalogRequest,
+    how: { readonly account: TargetAccount; readonly startup: Readonly<Record<string, string>>; readonly pooled: boolean },
+  ): Promise<PostgresConnection> => {
     const { resource, database } = request;
     requireListed(resource, database);
     switch (resource.protocol) {
       case "postgres": {
-        const credential = await resolveCredential(resource.credential, resource.target, sources);
         const signal = AbortSignal.any([request.signal, closing.signal]);
-        return await openPostgres(
-          { target: resource.target, database, ...credential, startup, signal },
-          { limits, random: options.random, scramKeys },
-        );
+        return await postgres.connect({ resource, database, ...how, signal });
       }
       default:
         return assertNever(resource.protocol);
@@ -57,12 +59,18 @@ export function createCoLocatedAgent(options: CoLocatedAgentOptions): AgentLink 
   /** One line for each use of a credential, whether it succeeded or not. Catalogs are polled, so theirs is a quiet one. */
   const logged = async <Result>(
     what: "target opened" | "catalog read",
-    request: ReadCatalogRequest & { readonly sessionId?: string },
+    request: ReadCatalogRequest & { readonly sessionId?: string; readonly account?: TargetAccount },
     run: () => Promise<Result>,
   ): Promise<Result> => {
-    const { resource, database, sessionId } = request;
+    const { resource, database, sessionId, account } = request;
     const startedMs = clock.monotonicMs();
-    const about = { resource: resource.name, database, sessionId, target: `${resource.target.host}:${resource.target.port}` };
+    const about = {
+      resource: resource.name,
+      database,
+      sessionId,
+      account,
+      target: `${resource.target.host}:${resource.target.port}`,
+    };
     try {
       const result = await run();
       log[what === "catalog read" ? "debug" : "info"]({ ...about, tookMs: Math.round(clock.monotonicMs() - startedMs) }, what);
@@ -76,14 +84,21 @@ export function createCoLocatedAgent(options: CoLocatedAgentOptions): AgentLink 
 
   return {
     openTarget: (request: OpenTargetRequest): Promise<TargetConnection> =>
-      logged("target opened", request, () => open(request, request.startup)),
+      logged("target opened", request, () => open(request, { account: request.account, startup: request.startup, pooled: true })),
     readCatalog: (request: ReadCatalogRequest): Promise<Catalog> =>
       logged("catalog read", request, async () => {
-        const connection = await open(request, { application_name: "sluice catalog" });
+        const connection = await open(request, {
+          account: "readWrite",
+          startup: { application_name: "sluice catalog" },
+          pooled: false,
+        });
         const signal = AbortSignal.any([request.signal, closing.signal]);
         return await readPostgresCatalog(connection, limits, signal);
       }),
-    close: async () => closing.abort(new Error("the agent is shutting down")),
+    close: async () => {
+      closing.abort(new Error("the agent is shutting down"));
+      postgres.close();
+    },
   };
 }
 

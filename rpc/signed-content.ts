@@ -6,6 +6,7 @@
 import { verify, X509Certificate } from "node:crypto";
 import { zstdDecompressSync } from "node:zlib";
 import { fromBinary } from "@bufbuild/protobuf";
+import { assertNever } from "@sluice/core/assert-never.ts";
 import { GatewayError } from "@sluice/core/errors.ts";
 import {
   SignedContentSchema,
@@ -14,7 +15,7 @@ import {
   SnapshotContentSchema,
 } from "@sluice/proto/sluice/common/v1/common_pb.ts";
 import { CAPABILITY } from "./capabilities.ts";
-import { readNodeCertificate } from "./identity/node-certificate.ts";
+import { type NodeVerdict, verifyNode } from "./identity/verify.ts";
 import type { NodeIdentity, TrustBundle } from "./node-identity.ts";
 
 export type SnapshotAudience = "gateway" | "agent";
@@ -83,26 +84,10 @@ const audienceValues: Readonly<Record<SnapshotAudience, SnapshotContent_Audience
 
 function signerOf(der: Uint8Array, identity: Pick<NodeIdentity, "material" | "isRevoked">, nowMs: number): X509Certificate {
   const certificate = parsed(() => new X509Certificate(der));
-  const node = readNodeCertificate(Buffer.from(der));
-  if (node?.role !== "control-plane" || !node.name.startsWith(SNAPSHOT_SIGNER_PREFIX)) {
-    throw refused("It was signed with a certificate that is not a snapshot signer's.");
-  }
-  if (nowMs < node.notBeforeMs || nowMs > node.notAfterMs) {
-    throw refused(
-      "Its signer's certificate is not valid at this time.",
-      "Check that the clocks of this host and the control plane agree.",
-    );
-  }
-  if (identity.isRevoked(node.serial)) throw refused("Its signer was revoked.");
-  const trusted = readPemCertificates(identity.material.authorities).some(
-    (authority) =>
-      authority.ca &&
-      certificate.checkIssued(authority) &&
-      certificate.verify(authority.publicKey) &&
-      authority.validFromDate.getTime() <= nowMs &&
-      nowMs <= authority.validToDate.getTime(),
-  );
-  if (!trusted) throw refused("Its signer's certificate was not issued by an authority that this node trusts.");
+  const verdict = verifyNode(certificate, identity, nowMs);
+  if (verdict.kind === "refused") throw refusedSigner(verdict.reason);
+  const { role, name } = verdict.node;
+  if (role !== "control-plane" || !name.startsWith(SNAPSHOT_SIGNER_PREFIX)) throw refusedSigner("not_a_node");
   return certificate;
 }
 
@@ -113,11 +98,6 @@ function requireSignature(content: Uint8Array, signature: Uint8Array, signer: X5
     signature.length === SIGNATURE_BYTES &&
     verify(null, snapshotSignatureInput(content), publicKey, signature);
   if (!valid) throw refused("Its signature does not fit its content.");
-}
-
-function readPemCertificates(pem: string): readonly X509Certificate[] {
-  const blocks = pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? [];
-  return blocks.map((block) => new X509Certificate(block));
 }
 
 function fromProto(content: SnapshotContent): VerifiedContent {
@@ -144,6 +124,25 @@ function parsed<Value>(read: () => Value): Value {
     return read();
   } catch (cause) {
     throw new GatewayError("protocol_violation", "What should be a signed snapshot is damaged or no such thing.", { cause });
+  }
+}
+
+function refusedSigner(reason: Extract<NodeVerdict, { kind: "refused" }>["reason"]): GatewayError {
+  switch (reason) {
+    case "not_a_node":
+      return refused("It was signed with a certificate that is not a snapshot signer's.");
+    case "untrusted":
+      return refused("Its signer's certificate was not issued by an authority that this node trusts.");
+    case "not_yet_valid":
+    case "expired":
+      return refused(
+        "Its signer's certificate is not valid at this time.",
+        "Check that this host's clock agrees with the control plane's.",
+      );
+    case "revoked":
+      return refused("Its signer's certificate was withdrawn.");
+    default:
+      return assertNever(reason);
   }
 }
 

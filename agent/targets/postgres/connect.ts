@@ -1,0 +1,118 @@
+/**
+ * From a resource to a session's connection at its PostgreSQL servers: which account, which address, a kept connection or a new
+ * one. The credential is resolved for each address anew, so that no secret goes where the agent's configuration does not let it.
+ */
+import type { Clock } from "@sluice/core/clock.ts";
+import { GatewayError } from "@sluice/core/errors.ts";
+import type { Limits } from "@sluice/core/limits.ts";
+import type { Random } from "@sluice/core/random.ts";
+import type { CredentialSpec, ResourceSpec, TargetAccount } from "@sluice/core/snapshot.ts";
+import type { Logger } from "pino";
+import { type TargetAddress, TargetAddresses, tryInOrder } from "../addresses.ts";
+import { toDialError } from "./dial.ts";
+import { type OpenPostgresRequest, openPostgres, type PostgresConnection } from "./open.ts";
+import { isApplicationName, POOLED_APPLICATION_NAME, PostgresPool } from "./pool.ts";
+import { ScramKeyCache } from "./scram-keys.ts";
+
+export interface ConnectRequest {
+  readonly resource: ResourceSpec;
+  readonly database: string;
+  readonly account: TargetAccount;
+  readonly startup: Readonly<Record<string, string>>;
+  /** May be one that was used before, where the resource has a pool. */
+  readonly pooled: boolean;
+  readonly signal: AbortSignal;
+}
+
+export interface PostgresTargetsOptions {
+  /** Throws GatewayError `secret_unavailable` unless all of it may go to this address. */
+  readonly resolveCredential: (
+    credential: CredentialSpec,
+    address: TargetAddress,
+  ) => Promise<{ readonly user: string; readonly password: string | undefined }>;
+  readonly limits: Limits;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Pick<Logger, "debug">;
+}
+
+/** Closing ends idle connections; those in use belong to their holders. */
+export class PostgresTargets {
+  readonly #options: PostgresTargetsOptions;
+  readonly #addresses = new TargetAddresses();
+  readonly #pool: PostgresPool;
+  readonly #scramKeys: ScramKeyCache;
+
+  constructor(options: PostgresTargetsOptions) {
+    this.#options = options;
+    this.#pool = new PostgresPool(options);
+    this.#scramKeys = new ScramKeyCache(options.random, options.limits.scramKeysMax);
+  }
+
+  /** Throws GatewayError `target_unreachable`, `target_auth_failed`, `target_protocol` or `secret_unavailable`. */
+  async connect(request: ConnectRequest): Promise<PostgresConnection> {
+    const { clock, limits } = this.#options;
+    const { target } = request.resource;
+    return await tryInOrder(
+      this.#addresses.inOrder(target, clock.monotonicMs()),
+      { timeoutMs: limits.targetConnectTimeoutMs, monotonicMs: () => clock.monotonicMs(), signal: request.signal },
+      async (address, signal) => {
+        try {
+          const connection = await this.#connectTo(address, { ...request, signal });
+          this.#addresses.answered(target, address, clock.monotonicMs());
+          return connection;
+        } catch (error) {
+          throw toDialError(error);
+        }
+      },
+    );
+  }
+
+  close(): void {
+    this.#pool.close();
+  }
+
+  async #connectTo(address: TargetAddress, request: ConnectRequest): Promise<PostgresConnection> {
+    const { resource, database, startup, signal } = request;
+    const credential = await this.#options.resolveCredential(credentialOf(resource, request.account), address);
+    const target = { ...address, tls: resource.target.tls };
+    const opening: OpenPostgresRequest = { target, database, ...credential, startup, signal };
+    const open = async (asked: OpenPostgresRequest): Promise<PostgresConnection> => {
+      const connection = await openPostgres(asked, { ...this.#options, scramKeys: this.#scramKeys });
+      requireRole(connection, request);
+      return connection;
+    };
+    const settings = resource.target.pool;
+    if (settings === undefined || !request.pooled) return await open(opening);
+    const key = this.#pool.keyOf({ resource, address, ...credential, database, startup });
+    const [, applicationName = ""] = Object.entries(startup).find(([name]) => isApplicationName(name)) ?? [];
+    const use = { resource: resource.name, applicationName, signal };
+    const kept = await this.#pool.take(key, settings, use, () => open({ ...opening, startup: withNeutralName(startup) }));
+    return kept ?? (await open(opening));
+  }
+}
+
+function credentialOf(resource: ResourceSpec, account: TargetAccount): CredentialSpec {
+  return account === "readOnly" ? (resource.readOnlyCredential ?? resource.credential) : resource.credential;
+}
+
+function withNeutralName(startup: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+  const others = Object.entries(startup).filter(([name]) => !isApplicationName(name));
+  return { ...Object.fromEntries(others), application_name: POOLED_APPLICATION_NAME };
+}
+
+/**
+ * Servers report both settings while starting up (since PostgreSQL 14). What the session asked for itself, and what is set for an
+ * account that only reads, says nothing about the server.
+ */
+function requireRole(connection: PostgresConnection, { resource, account, startup }: ConnectRequest): void {
+  if (resource.target.role !== "primary") return;
+  const reported = new Map(connection.parameters);
+  const ownWish = Object.entries(startup).some(([name, value]) => /default_transaction_read_only/i.test(`${name} ${value}`));
+  const readOnly = account === "readWrite" && !ownWish && reported.get("default_transaction_read_only") === "on";
+  if (reported.get("in_hot_standby") !== "on" && !readOnly) return;
+  connection.stream.destroy();
+  throw new GatewayError("target_unreachable", "None of the database's servers takes writes at the moment.", {
+    hint: "Try again in a moment: after a fail-over the new primary takes a little time.",
+  });
+}
