@@ -5,7 +5,11 @@
 import { Command, CommanderError } from "commander";
 import { addApplyCommand } from "./commands/apply.ts";
 import { addDoctorCommand } from "./commands/doctor.ts";
+import { addManifestsCommand } from "./commands/manifests.ts";
+import { addNodesCommands } from "./commands/nodes.ts";
+import { addPlaneCommands } from "./commands/planes.ts";
 import { addPolicyCommand } from "./commands/policy.ts";
+import { addPrincipalsCommand } from "./commands/principals.ts";
 import { addPsqlCommand } from "./commands/psql.ts";
 import { addRecordingsCommand } from "./commands/recordings.ts";
 import { addSessionsCommand } from "./commands/sessions.ts";
@@ -37,12 +41,16 @@ function buildProgram(context: CommandContext): Command {
     .showSuggestionAfterError()
     .configureOutput({ writeOut: context.out, writeErr: context.err });
   addUpCommand(program, context);
+  addPlaneCommands(program, context);
   addApplyCommand(program, context);
+  addManifestsCommand(program, context);
   addTokenCommand(program, context);
   addPolicyCommand(program, context);
   addSessionsCommand(program, context);
   addRecordingsCommand(program, context);
   addPsqlCommand(program, context);
+  addNodesCommands(program, context);
+  addPrincipalsCommand(program, context);
   addDoctorCommand(program, context);
   return program;
 }

@@ -31,6 +31,11 @@ export const startHint =
 
 /** Writes atomically with mode 0600, making the folder when it is missing. Throws what the file system throws. */
 export async function writeReadyFile(file: string, ready: ReadyFile): Promise<void> {
+  await writePrivateJson(file, { ...ready });
+}
+
+/** The same for whatever a plane says of itself. */
+export async function writePrivateJson(file: string, ready: Readonly<Record<string, unknown>>): Promise<void> {
   await mkdir(path.dirname(file), { recursive: true });
   const temporary = `${file}.${process.pid}.tmp`;
   await rm(temporary, { force: true });

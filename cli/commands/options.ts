@@ -15,15 +15,20 @@ export function parseTtl(text: string): number {
   return seconds;
 }
 
-/** `k=v` pairs; values stay texts. Throws UsageError on a missing name or a name given twice. */
+/** `--claim name=value` pairs. */
 export function parseClaims(pairs: readonly string[]): Readonly<Record<string, string>> {
-  const claims: Record<string, string> = {};
+  return parsePairs(pairs, "--claim");
+}
+
+/** `k=v` pairs of an option; values stay texts. Throws UsageError on a missing name or a name given twice. */
+export function parsePairs(pairs: readonly string[], option: string): Readonly<Record<string, string>> {
+  const found: Record<string, string> = {};
   for (const pair of pairs) {
     const at = pair.indexOf("=");
-    if (at <= 0) throw new UsageError(`--claim ${pair} must have the form name=value.`);
+    if (at <= 0) throw new UsageError(`${option} ${pair} must have the form name=value.`);
     const name = pair.slice(0, at);
-    if (Object.hasOwn(claims, name)) throw new UsageError(`--claim ${name} is given twice.`);
-    claims[name] = pair.slice(at + 1);
+    if (Object.hasOwn(found, name)) throw new UsageError(`${option} ${name} is given twice.`);
+    found[name] = pair.slice(at + 1);
   }
-  return claims;
+  return found;
 }

@@ -1,5 +1,5 @@
 /**
- * `sluice sessions list | show | replay | verify`: what was done through the gateway, for people or (`--json`) for machines.
+ * `sluice sessions list | show | replay | verify | kill`: what was done through the gateway, for people or (`--json`) for machines.
  * `last` stands for the newest session.
  */
 import type { Command } from "commander";
@@ -34,6 +34,16 @@ export function addSessionsCommand(program: Command, context: CommandContext): v
   add("verify <id>", "check that the recording is whole and untouched; exit status 1 when it is not").action(
     (id: string, options: SessionsOptions) => verify(id, options, context),
   );
+  add("kill <id>", "end a running session on whichever gateway it is")
+    .option("--reason <text>", "a sentence that the caller reads", "An administrator ended this session.")
+    .action((id: string, options: SessionsOptions & { readonly reason: string }) => kill(id, options, context));
+}
+
+async function kill(id: string, options: SessionsOptions & { readonly reason: string }, context: CommandContext): Promise<void> {
+  const { admin } = await findInstallation(options, context);
+  const sessionId = await resolveId(id, admin);
+  await admin.call("SessionService/Kill", { id: sessionId, reason: options.reason });
+  context.out(options.json === true ? `${JSON.stringify({ id: sessionId })}\n` : `${sessionId} is told to end\n`);
 }
 
 async function list(options: SessionsOptions, context: CommandContext): Promise<void> {

@@ -2,7 +2,6 @@
  * The composition root: all four planes in one process. The only place that imports planes; each knows the others only by the
  * interfaces it is handed here. Later these calls become separate mains, and the interfaces become wires.
  */
-import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { createCoLocatedAgent } from "@sluice/agent/link.ts";
 import { startControlPlane } from "@sluice/control-plane/control-plane.ts";
@@ -15,7 +14,9 @@ import { createEmbeddedBus } from "@sluice/events/embedded-bus.ts";
 import { openFileSpool } from "@sluice/events/spool/file-spool.ts";
 import { openRecorder } from "@sluice/recorder/recorder.ts";
 import type { Logger } from "pino";
-import { type ReadyFile, writeReadyFile } from "../ready-file.ts";
+import { announce } from "../planes/plane.ts";
+import { allOrNothing, type Started } from "../planes/started.ts";
+import type { ReadyFile } from "../ready-file.ts";
 import { limitsOf } from "./limits.ts";
 import { keepShipping } from "./shipping.ts";
 
@@ -37,26 +38,12 @@ export interface Installation {
   stop(): Promise<void>;
 }
 
-/** What was started, in order; stopped in reverse. */
-type Started = { readonly name: string; readonly stop: () => Promise<void> | void }[];
-
 /** Records still in the spool are offered to the recorder this long after the last session; the rest waits for the next start. Milliseconds. */
 const SHIP_TIMEOUT_MS = 2_000;
 
 /** Starts everything, or nothing: what had started is stopped again when a later part throws. */
-export async function startAll(options: StartOptions): Promise<Installation> {
-  const started: Started = [];
-  let stopping: Promise<void> | undefined;
-  const stop = (): Promise<void> => {
-    stopping ??= stopInReverse(started, options.log);
-    return stopping;
-  };
-  try {
-    return { ready: await start(options, started), stop };
-  } catch (error) {
-    await stop();
-    throw error;
-  }
+export function startAll(options: StartOptions): Promise<Installation> {
+  return allOrNothing(options.log, async (started) => ({ ready: await start(options, started) }));
 }
 
 async function start(options: StartOptions, started: Started): Promise<ReadyFile> {
@@ -66,11 +53,11 @@ async function start(options: StartOptions, started: Started): Promise<ReadyFile
   const plane = (name: string): Logger => log.child({ plane: name });
 
   const spool = await openFileSpool({ directory: join(dataDirectory, "spool"), limits, log: plane("gateway") });
-  started.push({ name: "spool", stop: () => spool.close() });
+  started.add("spool", () => spool.close());
   const bus = createEmbeddedBus();
-  started.push({ name: "bus", stop: () => bus.close() });
+  started.add("bus", () => bus.close());
   const recorder = await openRecorder({ directory: config.recorder.directory, clock: systemClock, log: plane("recorder") });
-  started.push({ name: "recorder", stop: () => recorder.close() });
+  started.add("recorder", () => recorder.close());
   bus.subscribe(recorder.consumer, { durable: true });
 
   let gateway: Gateway | undefined;
@@ -86,19 +73,16 @@ async function start(options: StartOptions, started: Started): Promise<ReadyFile
     },
     recordings: recorder.reader,
   });
-  started.push({ name: "control plane", stop: () => controlPlane.close() });
+  started.add("control plane", () => controlPlane.close());
   bus.subscribe(controlPlane.sessionIndex, { durable: true });
 
   const shipping = new AbortController();
   const shipped = keepShipping(spool, bus, { signal: shipping.signal, log: plane("gateway") });
-  started.push({
-    name: "shipping",
-    stop: async () => {
-      const drained = spool.drained().catch(() => undefined); // what is left is offered after the next start
-      await Promise.race([drained, new Promise((resolve) => setTimeout(resolve, SHIP_TIMEOUT_MS).unref())]);
-      shipping.abort();
-      await shipped;
-    },
+  started.add("shipping", async () => {
+    const drained = spool.drained().catch(() => undefined); // what is left is offered after the next start
+    await Promise.race([drained, new Promise((resolve) => setTimeout(resolve, SHIP_TIMEOUT_MS).unref())]);
+    shipping.abort();
+    await shipped;
   });
 
   const agentLink = createCoLocatedAgent({
@@ -107,7 +91,7 @@ async function start(options: StartOptions, started: Started): Promise<ReadyFile
     readEnvironment: options.environment,
     log: plane("agent"),
   });
-  started.push({ name: "agent", stop: () => agentLink.close() });
+  started.add("agent", () => agentLink.close());
   const serving = await startGateway({
     ...shared,
     config: config.dataPlane,
@@ -118,12 +102,9 @@ async function start(options: StartOptions, started: Started): Promise<ReadyFile
     log: plane("gateway"),
   });
   gateway = serving;
-  started.push({
-    name: "gateway",
-    stop: async () => {
-      await serving.drain();
-      await serving.close();
-    },
+  started.add("gateway", async () => {
+    await serving.drain();
+    await serving.close();
   });
 
   const ready: ReadyFile = {
@@ -134,11 +115,7 @@ async function start(options: StartOptions, started: Started): Promise<ReadyFile
     ...(controlPlane.issuerUrl === undefined ? {} : { issuer: controlPlane.issuerUrl }),
     pid: process.pid,
   };
-  if (options.readyFile !== undefined) {
-    const path = options.readyFile;
-    await writeReadyFile(path, ready);
-    started.push({ name: "ready file", stop: () => removeOwnReadyFile(path) });
-  }
+  if (options.readyFile !== undefined) await announce(started, options.readyFile, { ...ready });
   return ready;
 }
 
@@ -154,20 +131,4 @@ function certificateOf(config: Config, controlPlane: ControlPlane): { certFile: 
     default:
       return assertNever(tls);
   }
-}
-
-async function stopInReverse(started: Started, log: Logger): Promise<void> {
-  for (const part of started.splice(0).reverse()) {
-    try {
-      await part.stop();
-    } catch (error) {
-      log.error({ err: error, part: part.name }, "a part did not stop cleanly");
-    }
-  }
-}
-
-/** A later installation may have written its own ready file to the same place: that one stays. */
-async function removeOwnReadyFile(path: string): Promise<void> {
-  const text = await readFile(path, "utf8").catch(() => "");
-  if (text.includes(`"pid": ${process.pid}`) || text.includes(`"pid":${process.pid}`)) await rm(path, { force: true });
 }
