@@ -22,6 +22,7 @@ export type ErrorCode =
   | "statement_too_long" // statement text above the limit
   | "statement_invalid" // a NUL byte in the text, or text that is not UTF-8
   | "analysis_unavailable" // the parse worker is gone, overloaded or over its deadline
+  | "cancelled" // the caller cancelled the statement before anything of it was sent on
   | "catalog_unavailable" // the target's catalog could not be read in time
   // the other side
   | "target_unreachable" // the database did not answer, or its TLS or address is wrong

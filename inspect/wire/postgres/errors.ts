@@ -59,6 +59,8 @@ export function sqlStateOf(code: ErrorCode): string {
       return "08006";
     case "recording_unavailable":
       return "58030";
+    case "cancelled":
+      return "57014";
     case "killed":
     case "draining":
     case "policy_stale":
