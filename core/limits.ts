@@ -77,6 +77,18 @@ export interface Limits {
   readonly scramKeysMax: number;
   /** A secret from a variable or file. Real ones are under 1 KiB; more is the wrong file. */
   readonly secretBytesMax: number;
+  /** One request to Vault or the Kubernetes API. A login and a read fit into the target's connect deadline. */
+  readonly secretRequestTimeoutMs: number;
+  /** An answer of Vault or the Kubernetes API, whose secrets have at most 1 MiB before base64. */
+  readonly secretAnswerBytesMax: number;
+  /** How long a secret that was fetched serves: rotation is seen within it, and a storm of logins is one request. */
+  readonly secretCacheMs: number;
+  /** Secrets kept for that time. More than an agent has targets; the oldest go first. */
+  readonly secretCacheEntriesMax: number;
+  /** A secret that a target refused is fetched afresh at most once in this time. */
+  readonly secretRefetchMs: number;
+  /** The same for a leased account: each is a role that the target keeps until its lease ends. */
+  readonly secretLeaseRefetchMs: number;
   /** Rows and bytes of one catalog read. A hundred thousand tables fit; more is a target that lies. */
   readonly catalogRowsMax: number;
   readonly catalogBytesMax: number;
@@ -240,6 +252,12 @@ export const defaultLimits: Limits = {
   scramIterationsMax: 1_000_000,
   scramKeysMax: 1_024,
   secretBytesMax: 64 * KiB,
+  secretRequestTimeoutMs: 4_000,
+  secretAnswerBytesMax: 4 * MiB,
+  secretCacheMs: 5_000,
+  secretCacheEntriesMax: 10_000,
+  secretRefetchMs: 1_000,
+  secretLeaseRefetchMs: 30_000,
   catalogRowsMax: 2_000_000,
   catalogBytesMax: 512 * MiB,
   catalogLockTimeoutMs: 200,
