@@ -68,6 +68,11 @@ export class PostgresTargets {
     );
   }
 
+  /** Connections that wait for a session. */
+  get idle(): number {
+    return this.#pool.idle;
+  }
+
   close(): void {
     this.#pool.close();
   }

@@ -101,10 +101,8 @@ export class PostgresPool {
     for (const connections of this.#byKey.values()) for (const pooled of connections) pooled.retire();
   }
 
-  /** Numbers for the log and for tests. */
-  counts(): { readonly idle: number; readonly total: number } {
-    const all = [...this.#byKey.values()].flatMap((connections) => [...connections]);
-    return { idle: all.filter(({ idle }) => idle).length, total: all.length };
+  get idle(): number {
+    return [...this.#byKey.values()].flatMap((connections) => [...connections].filter(({ idle }) => idle)).length;
   }
 
   /** The one used last: the others may then reach the end of their idle time. */
