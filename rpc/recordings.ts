@@ -28,8 +28,11 @@ export type ReplayItem =
 export interface VerifyReport {
   readonly sessionId: SessionId;
   readonly ok: boolean;
-  /** `complete`: closed and signed; `open`: still being written, whole so far; `broken`: see faults. */
-  readonly state: "complete" | "open" | "broken";
+  /**
+   * `complete`: closed and signed; `open`: still being written, whole so far; `lost`: given up by the recorder, which signed that: its
+   * gateway died, and how it would have ended nobody knows; `broken`: see faults.
+   */
+  readonly state: "complete" | "open" | "lost" | "broken";
   readonly chunks: number;
   readonly records: number;
   /** Hex SHA-256 of the last chunk: the head of the chain. */

@@ -70,7 +70,7 @@ export class LiveIdentity implements NodeIdentity {
   }
 
   #tell(): void {
-    for (const listener of [...this.#listeners]) listener();
+    for (const listener of this.#listeners) listener();
   }
 }
 
