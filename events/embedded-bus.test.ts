@@ -1,9 +1,10 @@
 import { describe, expect, test } from "vitest";
+import type { PublishedBatch } from "./bus.ts";
 import { createEmbeddedBus } from "./embedded-bus.ts";
 import type { SessionRecord } from "./session-events.ts";
 import { releasedRecord } from "./testing.ts";
 
-const batch = (sequence: number): SessionRecord[] => [releasedRecord(1, sequence)];
+const batch = (sequence: number): PublishedBatch => ({ records: [releasedRecord(1, sequence)] });
 const sequences = (seen: readonly SessionRecord[]): number[] => seen.map((record) => record.sequence);
 
 describe("embedded bus", () => {

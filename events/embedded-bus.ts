@@ -3,8 +3,7 @@
  * subscribed (it would be forgotten by all), and never lets a slow watcher hold up a durable one.
  */
 import { GatewayError } from "@sluice/core/errors.ts";
-import type { EventBus, RecordConsumer } from "./bus.ts";
-import type { SessionRecord } from "./session-events.ts";
+import type { EventBus, PublishedBatch, RecordConsumer } from "./bus.ts";
 
 /** A watcher that is this many batches behind loses the oldest: it is told nothing, since it can see the gap in sequences. */
 const WATCHER_BATCHES_MAX = 64;
@@ -18,11 +17,11 @@ export function createEmbeddedBus(): EventBus {
   const watching = new Set<WatcherLane>();
   let closed = false;
   return {
-    publish: async (records) => {
+    publish: async (batch) => {
       if (closed) throw refused("the event bus is closed");
       if (durable.size === 0) throw refused("no recorder is subscribed");
-      for (const watcher of watching) watcher.offer(records);
-      await Promise.all(Array.from(durable, (lane) => lane.deliver(records)));
+      for (const watcher of watching) watcher.offer(batch);
+      await Promise.all(Array.from(durable, (lane) => lane.deliver(batch)));
     },
     subscribe: (consumer, { durable: isDurable }) => {
       if (isDurable) return enter(durable, new DurableLane(consumer));
@@ -51,8 +50,8 @@ class DurableLane {
     this.#consumer = consumer;
   }
 
-  deliver(records: readonly SessionRecord[]): Promise<void> {
-    const delivered = this.#last.then(() => this.#consumer.consume(records));
+  deliver(batch: PublishedBatch): Promise<void> {
+    const delivered = this.#last.then(() => this.#consumer.consume(batch.records, batch));
     this.#last = delivered.catch(() => undefined); // its publisher is told; the next batch is not held up
     return delivered;
   }
@@ -65,16 +64,16 @@ class DurableLane {
 /** One watcher: a short queue, the oldest batch dropped when it is full, failures forgotten. */
 class WatcherLane {
   readonly #consumer: RecordConsumer;
-  readonly #waiting: (readonly SessionRecord[])[] = [];
+  readonly #waiting: PublishedBatch[] = [];
   #busy = false;
 
   constructor(consumer: RecordConsumer) {
     this.#consumer = consumer;
   }
 
-  offer(records: readonly SessionRecord[]): void {
+  offer(batch: PublishedBatch): void {
     if (this.#waiting.length === WATCHER_BATCHES_MAX) this.#waiting.shift();
-    this.#waiting.push(records);
+    this.#waiting.push(batch);
     if (!this.#busy) void this.#work();
   }
 
@@ -82,7 +81,7 @@ class WatcherLane {
     this.#busy = true;
     for (let batch = this.#waiting.shift(); batch !== undefined; batch = this.#waiting.shift()) {
       try {
-        await this.#consumer.consume(batch);
+        await this.#consumer.consume(batch.records, batch);
       } catch {
         // A watcher gets what it can take: what it refuses is gone for it.
       }

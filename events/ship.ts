@@ -1,9 +1,9 @@
 /**
  * Carries records from a gateway's spool to the bus, at least once and in order. Never trims a record before the bus has said that every
- * durable consumer has it, and never gives up: a consumer that is away only makes the spool grow.
+ * durable consumer has it and everything before it, and never gives up: a consumer that is away only makes the spool grow.
  */
 import { setTimeout as delay } from "node:timers/promises";
-import type { EventBus } from "./bus.ts";
+import type { EventBus, PublishedBatch, RecordSource } from "./bus.ts";
 import type { Log } from "./log.ts";
 import type { Spool, SpoolBatch, SpoolPosition } from "./spool.ts";
 
@@ -11,6 +11,10 @@ export interface ShipOptions {
   /** Ends shipping at once; what was not delivered is offered again after the next start. Await `spool.drained()` first for an orderly end. */
   readonly signal: AbortSignal;
   readonly log: Log;
+  /** Who ships, when it is one of several gateways. */
+  readonly gateway?: string;
+  /** Batches that may be on their way at the same time; 1 without it. A bus that takes its time needs more, each of some 4 MiB. */
+  readonly batchesInFlightMax?: number;
   /** Called after each delivered batch with the position behind it. */
   readonly onProgress?: (position: SpoolPosition) => void;
 }
@@ -25,27 +29,57 @@ const RETRY_MAX_MS = 5_000;
 
 /** Ships until the signal aborts; resolves then. Rejects only when the spool itself cannot be read. */
 export async function shipSpool(spool: Spool, bus: EventBus, options: ShipOptions): Promise<void> {
-  const { signal, log } = options;
-  let shipped = spool.start;
-  for await (const batch of spool.follow(shipped, signal)) {
-    if (!(await publish(batch, bus, signal, log))) return;
-    const batchBytes = batch.next - shipped;
-    shipped = batch.next;
-    await trim(spool, shipped, log);
-    options.onProgress?.(shipped);
-    if (batchBytes < LINGER_BYTES_MAX) await pause(LINGER_MS, signal);
+  const unreadable = new AbortController();
+  const signal = AbortSignal.any([options.signal, unreadable.signal]);
+  const inFlight: Promise<void>[] = [];
+  let delivered: Promise<void> = Promise.resolve();
+  let unbroken = true;
+  try {
+    for await (const batch of spool.follow(spool.start, signal)) {
+      const published = publish(spool, batch, bus, options, signal);
+      const before = delivered;
+      delivered = before.then(async () => {
+        const taken = await published;
+        unbroken &&= taken; // what follows a batch that was not taken may be taken, but not trimmed
+        if (!unbroken) return;
+        await trim(spool, batch.next, options.log);
+        options.onProgress?.(batch.next);
+      });
+      inFlight.push(delivered);
+      if (inFlight.length >= (options.batchesInFlightMax ?? 1)) await inFlight.shift();
+      if (batch.next - batch.from < LINGER_BYTES_MAX) await pause(LINGER_MS, signal);
+    }
+  } finally {
+    unreadable.abort();
+    await delivered;
   }
 }
 
 /** Offers one batch until it is taken. False when the signal came first. */
-async function publish(batch: SpoolBatch, bus: EventBus, signal: AbortSignal, log: Log): Promise<boolean> {
+async function publish(
+  spool: Spool,
+  batch: SpoolBatch,
+  bus: EventBus,
+  { log, gateway = "" }: ShipOptions,
+  signal: AbortSignal,
+): Promise<boolean> {
   for (let retryMs = RETRY_FIRST_MS; !signal.aborted; retryMs = Math.min(retryMs * 2, RETRY_MAX_MS)) {
     try {
-      await bus.publish(batch.records);
+      const { from, next } = batch;
+      const source: RecordSource = { gateway, spoolId: spool.id, from, next, kept: spool.start, runStart: spool.runStart };
+      const offered: PublishedBatch = {
+        get records() {
+          return batch.records; // decoded only for who looks at it
+        },
+        encoded: batch.encoded,
+        source,
+      };
+      await bus.publish(offered, signal);
       return true;
     } catch (error) {
+      if (signal.aborted) return false;
       log.warn(
-        { err: error, records: batch.records.length, retryMs },
+        { err: error, records: batch.encoded.length, retryMs },
         "Session records were not taken by every consumer; trying again.",
       );
       await pause(retryMs, signal);

@@ -3,6 +3,7 @@
  * only after `durable()` has resolved for the record that holds them. Full or broken means no.
  */
 import type { SessionRecord } from "./session-events.ts";
+import type { EncodedRecord } from "./spool/record-codec.ts";
 
 /** A place in the spool: records before it are older. Opaque, ordered, survives restarts. */
 export type SpoolPosition = number;
@@ -22,6 +23,10 @@ export interface Spool {
   readonly crowded: boolean;
   /** Durable records from `from` on, in batches; waits for more until `signal` aborts. `next` is where the following batch begins. */
   follow(from: SpoolPosition, signal: AbortSignal): AsyncIterable<SpoolBatch>;
+  /** Of this directory's records: another when they were made anew, so that no place is ever taken for one of another count. */
+  readonly id: string;
+  /** Where the records of this run begin. No batch reaches from before it to behind it. */
+  readonly runStart: SpoolPosition;
   /** Where the oldest kept record begins. */
   readonly start: SpoolPosition;
   /** Forgets records before `position`: the recorder has them. */
@@ -32,6 +37,10 @@ export interface Spool {
 }
 
 export interface SpoolBatch {
+  readonly from: SpoolPosition;
+  /** Decoded when first looked at, where they were read from files. */
   readonly records: readonly SessionRecord[];
+  /** The same records as bytes, one for one. */
+  readonly encoded: readonly EncodedRecord[];
   readonly next: SpoolPosition;
 }

@@ -10,6 +10,7 @@ import { RepeatedStatements } from "@sluice/events/repeated-statements.ts";
 import type { SessionRecord } from "@sluice/events/session-events.ts";
 import { ReleasedDecoder, type ReleasedItem } from "@sluice/inspect/wire/postgres/released.ts";
 import type { RecordingReader, ReplayItem } from "@sluice/rpc/recordings.ts";
+import { claimsLost } from "./format/checkpoint.ts";
 import { verifyRecording } from "./format/verify.ts";
 import { walkRecording, type WalkStep } from "./format/walk.ts";
 import type { DiskSink } from "./sink/disk.ts";
@@ -51,6 +52,8 @@ async function* replay(source: Promise<AsyncIterable<Buffer>>): AsyncGenerator<R
       atMs = record.atMs;
       yield* itemsOf(record, released, statements);
     }
+    if (step.head.kind === "checkpoint" && !step.before.closed && claimsLost(step.payload))
+      yield { kind: "closed", atMs, closed: { code: "lost" } };
   }
 }
 

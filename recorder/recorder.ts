@@ -6,21 +6,24 @@ import type { KeyObject } from "node:crypto";
 import type { Clock } from "@sluice/core/clock.ts";
 import type { SessionId } from "@sluice/core/ids.ts";
 import { defaultLimits, type Limits } from "@sluice/core/limits.ts";
-import type { RecordConsumer } from "@sluice/events/bus.ts";
+import type { BatchDetails, RecordConsumer, RecordSource } from "@sluice/events/bus.ts";
+import { lockDirectory } from "@sluice/events/directory-lock.ts";
 import type { Log } from "@sluice/events/log.ts";
 import type { SessionRecord } from "@sluice/events/session-events.ts";
-import type { SpoolFiles } from "@sluice/events/spool/file-layer.ts";
+import { diskFiles, type SpoolFiles } from "@sluice/events/spool/file-layer.ts";
+import type { EncodedRecord } from "@sluice/events/spool/record-codec.ts";
 import type { RecordingReader } from "@sluice/rpc/recordings.ts";
-import { beginChain, type ChainState, extendChain, resumeChain, sealChain } from "./format/chain.ts";
-import type { Signer } from "./format/checkpoint.ts";
+import { beginChain, type ChainState, extendChain, giveUpChain, resumeChain, sealChain } from "./format/chain.ts";
+import { claimsEnd, type Signer } from "./format/checkpoint.ts";
 import { provesTampering, TORN_BYTES_MAX } from "./format/torn.ts";
-import { type WalkPlace, walkRecording } from "./format/walk.ts";
+import { unpackRecords, type WalkPlace, type WalkStep, walkRecording } from "./format/walk.ts";
 import { openRecorderKeys } from "./keys.ts";
 import { createReader } from "./reader.ts";
 import { DiskSink } from "./sink/disk.ts";
+import { SpoolLedger } from "./spool-ledger.ts";
 
 export interface RecorderOptions {
-  /** Created with mode 0700 when it does not exist. One recorder at a time. */
+  /** Created with mode 0700 when it does not exist. One recorder at a time: a second one is refused. */
   readonly directory: string;
   /** Ed25519; without it the one in `directory/keys` is used, and made on the first start. */
   readonly signingKey?: KeyObject;
@@ -37,28 +40,44 @@ export interface Recorder {
   readonly reader: RecordingReader;
   /** What recordings are verified with: the signing key's public half, then those of earlier keys. */
   readonly publicKeys: readonly KeyObject[];
+  /** Up to where everything of a gateway's spool is on disk; undefined when it is not known. */
+  placeOf(gateway: string, spoolId: string): number | undefined;
   close(): Promise<void>;
 }
 
 /** Opens the recordings in a directory and mends what a crash left unfinished. */
 export async function openRecorder(options: RecorderOptions): Promise<Recorder> {
   const limits = options.limits ?? defaultLimits;
-  const sink = await DiskSink.open(options.directory, limits.recordingOpenFilesMax, options.files);
-  const keys = await openRecorderKeys(options.directory, options.signingKey);
-  const writer = new Writer(sink, keys.signer, options.clock, options.log, limits);
-  for (const sessionId of await sink.unfinished()) await writer.resume(sessionId);
-  return {
-    consumer: { name: "recorder", consume: (records) => writer.consume(records) },
-    reader: createReader(sink, keys.publicKeys, (sessionId) => writer.durableBytes(sessionId)),
-    publicKeys: keys.publicKeys,
-    close: () => writer.close(),
-  };
+  const lock = await lockDirectory(options.directory, "recordings");
+  try {
+    const sink = await DiskSink.open(options.directory, limits.recordingOpenFilesMax, options.files);
+    const keys = await openRecorderKeys(options.directory, options.signingKey);
+    const unfinished = await sink.unfinished();
+    const ledger = await SpoolLedger.open(options.directory, options.files ?? diskFiles, unfinished);
+    const writer = new Writer(sink, ledger, keys.signer, options.clock, options.log, limits);
+    for (const sessionId of unfinished) await writer.resume(sessionId);
+    return {
+      consumer: { name: "recorder", consume: (records, details) => writer.consume(records, details) },
+      reader: createReader(sink, keys.publicKeys, (sessionId) => writer.durableBytes(sessionId)),
+      publicKeys: keys.publicKeys,
+      placeOf: (gateway, spoolId) => ledger.placeOf(gateway, spoolId),
+      close: async () => {
+        await writer.close();
+        lock.release();
+      },
+    };
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
 }
 
 /** Recordings written at the same time. More would take every thread that Node has for files, also from the spool beside. */
 const PARALLEL_WRITES = 2;
 /** Sessions remembered after their end, to tell a late record from one that is offered again. */
 const FINISHED_REMEMBERED_MAX = 4_096;
+/** A spool that was silent for so long while its gateway uses another is gone: a disk that comes back later than that is no accident. */
+const ABANDONED_MS = 24 * 3_600_000;
 
 interface Recording {
   state: ChainState;
@@ -68,6 +87,7 @@ interface Recording {
 
 class Writer {
   readonly #sink: DiskSink;
+  readonly #ledger: SpoolLedger;
   readonly #signer: Signer;
   readonly #clock: Clock;
   readonly #log: Log;
@@ -79,8 +99,9 @@ class Writer {
   readonly #finished = new Map<SessionId, number>();
   #last: Promise<void> = Promise.resolve();
 
-  constructor(sink: DiskSink, signer: Signer, clock: Clock, log: Log, limits: Limits) {
+  constructor(sink: DiskSink, ledger: SpoolLedger, signer: Signer, clock: Clock, log: Log, limits: Limits) {
     this.#sink = sink;
+    this.#ledger = ledger;
     this.#signer = signer;
     this.#clock = clock;
     this.#log = log;
@@ -88,8 +109,8 @@ class Writer {
   }
 
   /** One batch at a time. Rejects when any of it could not be kept; the rest is kept all the same. */
-  consume(records: readonly SessionRecord[]): Promise<void> {
-    const consumed = this.#last.then(() => this.#consume(records));
+  consume(records: readonly SessionRecord[], details: BatchDetails = {}): Promise<void> {
+    const consumed = this.#last.then(() => this.#consume(records, details));
     this.#last = consumed.catch(() => undefined); // the publisher is told, and offers the batch again
     return consumed;
   }
@@ -101,11 +122,16 @@ class Writer {
 
   async close(): Promise<void> {
     await this.#last;
+    await this.#ledger.close();
     await this.#sink.close();
   }
 
-  async #consume(records: readonly SessionRecord[]): Promise<void> {
-    const sessions = [...Map.groupBy(records, (record) => record.sessionId)];
+  async #consume(records: readonly SessionRecord[], { encoded, source }: BatchDetails): Promise<void> {
+    const bySession = Map.groupBy(
+      records.map((record, index) => ({ record, encoded: encoded?.[index] })),
+      ({ record }) => record.sessionId,
+    );
+    const sessions = [...bySession];
     const failures: unknown[] = [];
     const work = async (): Promise<void> => {
       for (let next = sessions.pop(); next !== undefined; next = sessions.pop()) {
@@ -119,15 +145,53 @@ class Writer {
     await Promise.all(Array.from({ length: PARALLEL_WRITES }, work));
     await this.#sink.syncNames();
     if (failures.length > 0) throw failures[0];
+    const reached = source === undefined ? null : await this.#reach(source, bySession.keys());
     for (const [sessionId, recording] of this.#ended) await this.#finish(sessionId, recording);
+    // Last: a place that was reached promises everything before it, and the ends that follow from it.
+    if (source !== undefined && reached !== null)
+      await this.#ledger.commit(source, reached.place, this.#clock.nowMs(), reached.lines);
   }
 
-  async #extend(sessionId: SessionId, records: readonly SessionRecord[]): Promise<void> {
+  /** What a batch says about its spool besides its records: where it is now, and which sessions are over without having ended. */
+  async #reach(
+    source: RecordSource,
+    sessions: Iterable<SessionId>,
+  ): Promise<{ readonly place: number; readonly lines: readonly string[] }> {
+    const open = [...sessions].filter((id) => this.#recordings.get(id)?.state.closed === false);
+    const lines = this.#ledger.sawSessions(source, open);
+    const place = Math.max(source.next, this.#ledger.placeOf(source.gateway, source.spoolId) ?? 0);
+    const lost = this.#ledger.orphansOf(source, place);
+    lost.push(...this.#ledger.abandonedBy(source, this.#clock.nowMs() - ABANDONED_MS));
+    for (const sessionId of lost) {
+      const recording = this.#recordings.get(sessionId);
+      if (recording === undefined || recording.state.closed) continue;
+      const end = giveUpChain(recording.state, this.#signer);
+      await this.#write(recording, end.pieces, end.state);
+      this.#log.warn(
+        { sessionId, gateway: source.gateway },
+        "A session's gateway went away without ending it; its recording says so.",
+      );
+    }
+    return { place, lines };
+  }
+
+  async #extend(
+    sessionId: SessionId,
+    offered: readonly { readonly record: SessionRecord; readonly encoded: EncodedRecord | undefined }[],
+  ): Promise<void> {
+    const records = offered.map(({ record }) => record);
+    const encoded = offered.flatMap((one) => one.encoded ?? []);
     const recording = this.#recordings.get(sessionId) ?? (await this.#find(sessionId, records));
     if (recording === null) return;
     const { state } = recording;
     const begun = state.fileBytes === 0 ? beginChain(sessionId, this.#clock.nowMs(), this.#signer) : null;
-    const extension = await extendChain(begun?.state ?? state, records, this.#signer, this.#limits.recordingChunkBytesMax);
+    const extension = await extendChain(
+      begun?.state ?? state,
+      records,
+      this.#signer,
+      this.#limits.recordingChunkBytesMax,
+      encoded.length === records.length ? encoded : undefined,
+    );
     for (const fault of extension.faults) this.#log.error({ sessionId }, `A recording has a gap, and says so: ${fault}`);
     if (extension.lateRecords > 0)
       this.#log.error(
@@ -198,7 +262,8 @@ class Writer {
     let unsignedBlocks = 0;
     let signedClosed = false;
     let damage: string | null = null;
-    for await (const step of walkRecording(this.#sink.readOpen(sessionId, 0))) {
+    let lastRecords: Extract<WalkStep, { kind: "block" }> | null = null;
+    for await (const step of walkRecording(this.#sink.readOpen(sessionId, 0), { skim: true })) {
       if (step.kind === "broken") {
         damage = step.reason;
         break;
@@ -206,12 +271,14 @@ class Writer {
       place = step.after;
       if (step.kind === "header") continue;
       unsignedBlocks = step.head.kind === "checkpoint" ? 0 : unsignedBlocks + 1;
-      signedClosed = step.head.kind === "checkpoint" && step.before.closed;
+      signedClosed = step.head.kind === "checkpoint" && claimsEnd(step.payload);
+      if (step.head.kind === "records") lastRecords = step;
     }
+    const ended = await endsIn(lastRecords);
     const state = resumeChain(place, { unsignedBlocks, signedClosed });
     if (place.sessionId !== sessionId) return { state, ended: false, changed: "It is the recording of another session." };
     const changed = damage !== null && (await this.#wasOnDisk(sessionId, place)) ? damage : null;
-    return { state, ended: place.closed, changed };
+    return { state, ended, changed };
   }
 
   /** Whether the damage behind `place` is at something that was once whole on disk: then no crash did it. */
@@ -230,12 +297,19 @@ class Writer {
     await this.#sink.finish(sessionId);
     this.#recordings.delete(sessionId);
     this.#ended.delete(sessionId);
+    this.#ledger.forgetSession(sessionId);
     this.#finished.set(sessionId, recording.state.nextSequence);
     for (const oldest of this.#finished.keys()) {
       if (this.#finished.size <= FINISHED_REMEMBERED_MAX) break;
       this.#finished.delete(oldest);
     }
   }
+}
+
+/** Whether the last records of a recording end it. */
+async function endsIn(step: Extract<WalkStep, { kind: "block" }> | null): Promise<boolean> {
+  const unpacked = step === null ? null : await unpackRecords(step);
+  return unpacked !== null && typeof unpacked !== "string" && unpacked.closed;
 }
 
 interface Resumable {

@@ -18,7 +18,7 @@ describe("keepShipping", () => {
       follow: async function* () {
         reads += 1;
         if (reads < 3) throw new Error("EIO");
-        yield { records: [releasedRecord(1, 0)], next: 1 };
+        yield { from: 0, records: [releasedRecord(1, 0)], encoded: [], next: 1 };
         await new Promise<void>((resolve) => stop.signal.addEventListener("abort", () => resolve()));
       },
     };

@@ -7,6 +7,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { Clock } from "@sluice/core/clock.ts";
 import { GatewayError } from "@sluice/core/errors.ts";
 import type { Limits } from "@sluice/core/limits.ts";
+import { type DirectoryLock, lockDirectory } from "../directory-lock.ts";
 import type { Log } from "../log.ts";
 import type { SessionRecord } from "../session-events.ts";
 import type { Spool, SpoolBatch, SpoolPosition } from "../spool.ts";
@@ -18,7 +19,7 @@ import { SegmentReader } from "./segment-reader.ts";
 import { createSegment, openSegments, removeBefore, type OpenedSegments, type SegmentsOptions, writeMark } from "./segments.ts";
 
 export interface FileSpoolOptions {
-  /** Created with mode 0700 when it does not exist. One process at a time. */
+  /** Created with mode 0700 when it does not exist. One process at a time: a second one is refused. */
   readonly directory: string;
   readonly limits: Limits;
   readonly log: Log;
@@ -44,9 +45,12 @@ export async function openFileSpool(options: FileSpoolOptions): Promise<FileSpoo
     createdMs: options.clock?.nowMs() ?? 0,
     log: options.log,
   };
+  // A disk of a test is nobody else's.
+  const lock = options.files === undefined ? await lockDirectory(options.directory, "spool") : null;
   try {
-    return new DiskSpool(options, segmentsOptions, await openSegments(segmentsOptions));
+    return new DiskSpool(options, segmentsOptions, await openSegments(segmentsOptions), lock);
   } catch (cause) {
+    lock?.release();
     if (cause instanceof GatewayError) throw cause;
     throw new GatewayError("recording_unavailable", `The spool in ${options.directory} cannot be opened.`, {
       cause,
@@ -97,6 +101,9 @@ class DiskSpool implements FileSpool {
   readonly #segments: OpenedSegments["segments"];
   readonly #segmentBytesMax: number;
   readonly #recent: RecentGroups;
+  readonly id: string;
+  readonly runStart: SpoolPosition;
+  readonly #lock: DirectoryLock | null;
   readonly #mark: SpoolFile;
   #active: SpoolFile;
   #start: SpoolPosition;
@@ -119,7 +126,10 @@ class DiskSpool implements FileSpool {
   #failure: GatewayError | null = null;
   #closed = false;
 
-  constructor(options: FileSpoolOptions, segmentsOptions: SegmentsOptions, opened: OpenedSegments) {
+  constructor(options: FileSpoolOptions, segmentsOptions: SegmentsOptions, opened: OpenedSegments, lock: DirectoryLock | null) {
+    this.id = opened.id;
+    this.runStart = opened.end;
+    this.#lock = lock;
     this.#limits = options.limits;
     this.#log = options.log;
     this.#options = segmentsOptions;
@@ -218,8 +228,8 @@ class DiskSpool implements FileSpool {
           await this.#more(signal);
           continue;
         }
-        const batch =
-          this.#recent.from(position, BATCH_BYTES) ?? (await reader.read(this.#segments, position, this.#end, BATCH_BYTES));
+        const end = position < this.runStart ? this.runStart : this.#end; // what died with an earlier run is told apart
+        const batch = this.#recent.from(position, BATCH_BYTES) ?? (await reader.read(this.#segments, position, end, BATCH_BYTES));
         position = batch.next;
         yield batch;
       }
@@ -265,6 +275,7 @@ class DiskSpool implements FileSpool {
     for (const wake of this.#wakeDrained.splice(0)) wake();
     await this.#active.close();
     await this.#mark.close();
+    this.#lock?.release();
   }
 
   /** Everything appended so far shall become durable; starts at once when nothing is being written. */
@@ -306,7 +317,8 @@ class DiskSpool implements FileSpool {
     const next = this.#end + GROUP_HEADER_BYTES + group.bytes;
     if (this.#followers > 0) {
       const records = group.queued.map((queued) => queued.record);
-      this.#recent.add(this.#end, next, records);
+      const encoded = group.queued.map((queued) => queued.encoded);
+      this.#recent.add(this.#end, next, records, encoded);
     }
     this.#end = next;
     this.#queuedBytes -= group.bytes;

@@ -3,6 +3,7 @@
  * decodes. Pure. Bounded by bytes: the oldest go first, and a follower that finds a gap reads the files instead.
  */
 import type { SessionRecord } from "../session-events.ts";
+import type { EncodedRecord } from "./record-codec.ts";
 import type { SpoolBatch, SpoolPosition } from "../spool.ts";
 
 interface RecentGroup extends SpoolBatch {
@@ -19,8 +20,8 @@ export class RecentGroups {
     this.#bytesMax = bytesMax;
   }
 
-  add(position: SpoolPosition, next: SpoolPosition, records: readonly SessionRecord[]): void {
-    this.#groups.set(position, { records, next, bytes: next - position });
+  add(position: SpoolPosition, next: SpoolPosition, records: readonly SessionRecord[], encoded: readonly EncodedRecord[]): void {
+    this.#groups.set(position, { from: position, records, encoded, next, bytes: next - position });
     this.#bytes += next - position;
     for (const [oldest, group] of this.#groups) {
       if (this.#bytes <= this.#bytesMax) break;
@@ -34,14 +35,16 @@ export class RecentGroups {
     const first = this.#groups.get(position);
     if (first === undefined) return null;
     let last = first;
-    const parts = [first.records];
+    const parts = [first];
     while (last.next - position < batchBytesMax) {
       const following = this.#groups.get(last.next);
       if (following === undefined) break;
-      parts.push(following.records);
+      parts.push(following);
       last = following;
     }
-    return { records: parts.length === 1 ? first.records : parts.flat(), next: last.next };
+    if (parts.length === 1) return first;
+    const records = parts.flatMap((part) => part.records);
+    return { from: position, records, encoded: parts.flatMap((part) => part.encoded), next: last.next };
   }
 
   /** Drops groups that end at or before `position`: nobody reads them any more, and their bytes should die young. */

@@ -10,7 +10,10 @@ import { crc32 } from "node:zlib";
 import { parseSessionId } from "@sluice/core/ids.ts";
 import type { SessionRecord, StatementFinished } from "../session-events.ts";
 
-/** One record ready to be written: `head`, then `raw` where there is one. `raw` is the record's own buffer, not a copy. */
+/**
+ * One record ready to be written: `head`, then `raw` where there is one. `raw` is the record's own buffer, not a copy; of a record that was
+ * read back, `head` is all of it.
+ */
 export interface EncodedRecord {
   readonly head: Buffer;
   readonly raw: Buffer | null;

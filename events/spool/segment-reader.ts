@@ -6,7 +6,7 @@ import { GatewayError } from "@sluice/core/errors.ts";
 import type { SessionRecord } from "../session-events.ts";
 import type { SpoolBatch, SpoolPosition } from "../spool.ts";
 import type { SpoolFile, SpoolFiles } from "./file-layer.ts";
-import { decodeRecord } from "./record-codec.ts";
+import { checkRecordFrame, decodeRecord, type EncodedRecord } from "./record-codec.ts";
 import { GROUP_HEADER_BYTES, SEGMENT_HEADER_BYTES } from "./segment-format.ts";
 import { readGroup } from "./segment-scan.ts";
 import type { Segment } from "./segments.ts";
@@ -33,20 +33,20 @@ export class SegmentReader {
     if (segment === undefined) throw unreadable(position);
     const segmentEnd = segments[index + 1]?.base ?? end;
     const file = await this.#fileOf(segment);
-    const records: SessionRecord[] = [];
+    const encoded: EncodedRecord[] = [];
     let next = position;
     while (next < segmentEnd && next - position < batchBytesMax) {
       const group = await readGroup(file, SEGMENT_HEADER_BYTES + next - segment.base, next, segment.salt, segmentEnd - next);
       if (group === null || group.payload.length < group.header.payloadBytes) throw unreadable(next);
       for (let at = 0; at < group.payload.length; ) {
-        const decoded = decodeRecord(group.payload, at, this.#recordBytesMax);
-        if (decoded.kind !== "record") throw unreadable(next);
-        records.push(decoded.record);
-        at = decoded.end;
+        const frame = checkRecordFrame(group.payload, at, this.#recordBytesMax);
+        if (frame.kind !== "whole") throw unreadable(next);
+        encoded.push({ head: group.payload.subarray(at, frame.end), raw: null, byteLength: frame.end - at });
+        at = frame.end;
       }
       next += GROUP_HEADER_BYTES + group.payload.length;
     }
-    return { records, next };
+    return new ReadBatch(position, next, encoded, this.#recordBytesMax);
   }
 
   async close(): Promise<void> {
@@ -60,6 +60,31 @@ export class SegmentReader {
     await this.close();
     this.#open = { path: segment.path, file: await this.#files.open(segment.path, "read") };
     return this.#open.file;
+  }
+}
+
+/** Records as they were read; most ways onwards need no more than their bytes. */
+class ReadBatch implements SpoolBatch {
+  readonly from: SpoolPosition;
+  readonly next: SpoolPosition;
+  readonly encoded: readonly EncodedRecord[];
+  readonly #recordBytesMax: number;
+  #records: readonly SessionRecord[] | null = null;
+
+  constructor(from: SpoolPosition, next: SpoolPosition, encoded: readonly EncodedRecord[], recordBytesMax: number) {
+    this.from = from;
+    this.next = next;
+    this.encoded = encoded;
+    this.#recordBytesMax = recordBytesMax;
+  }
+
+  get records(): readonly SessionRecord[] {
+    this.#records ??= this.encoded.map(({ head }) => {
+      const decoded = decodeRecord(head, 0, this.#recordBytesMax);
+      if (decoded.kind !== "record") throw unreadable(this.from);
+      return decoded.record;
+    });
+    return this.#records;
   }
 }
 

@@ -20,6 +20,9 @@ import {
 } from "./segment-format.ts";
 import { type ScanResult, scanSegment } from "./segment-scan.ts";
 
+const ID_NAME = "spool-id";
+const SPOOL_ID_BYTES = 16;
+
 export interface Segment {
   readonly path: string;
   /** Position of its first group. */
@@ -42,6 +45,8 @@ export interface OpenedSegments {
   readonly end: number;
   readonly start: number;
   readonly mark: SpoolFile;
+  /** Made with the first segment, and again when there is none: then positions may begin anew. */
+  readonly id: string;
 }
 
 /** Opens or creates a spool directory. Throws `recording_unavailable` when durable records are damaged or missing. */
@@ -63,14 +68,40 @@ export async function openSegments(options: SegmentsOptions): Promise<OpenedSegm
   const mark = await files.open(join(directory, "trimmed"), "plain");
   if (tail === null) {
     const created = await createSegment(options, bases[0] ?? 0);
-    return { segments: [created.segment], active: created.file, end: created.segment.base, start: created.segment.base, mark };
+    const { segment, file } = created;
+    return { segments: [segment], active: file, end: segment.base, start: segment.base, mark, id: await makeId(options) };
   }
   const last = segments.at(-1)!; // a scanned tail means that there is one
   const active = await files.open(last.path, "durable");
   const end = await mendTail(options, last, active, tail);
   const marked = await readMark(mark);
   const start = marked !== null && boundaries.has(marked) ? marked : segments[0]!.base;
-  return { segments, active, end, start, mark };
+  return { segments, active, end, start, mark, id: (await readId(options)) ?? (await makeId(options)) };
+}
+
+/** Durable before any record may be offered under it. */
+async function makeId(options: SegmentsOptions): Promise<string> {
+  const id = randomBytes(SPOOL_ID_BYTES).toString("hex");
+  const file = await options.files.open(join(options.directory, ID_NAME), "durable");
+  try {
+    await file.write([Buffer.from(`${id}\n`)], 0);
+  } finally {
+    await file.close();
+  }
+  await options.files.syncDirectory(options.directory);
+  return id;
+}
+
+/** Null when it was never written, or not whole: then nothing was offered under it. */
+async function readId(options: SegmentsOptions): Promise<string | null> {
+  const file = await options.files.open(join(options.directory, ID_NAME), "plain");
+  try {
+    const bytes = Buffer.alloc(2 * SPOOL_ID_BYTES);
+    const text = bytes.toString("latin1", 0, await file.read(bytes, 0));
+    return /^[0-9a-f]{32}$/.test(text) ? text : null;
+  } finally {
+    await file.close();
+  }
 }
 
 /** Creates the segment that begins at `base`; when it resolves the file and its name are on disk. */

@@ -6,7 +6,7 @@ import { promisify } from "node:util";
 import { constants, zstdCompress, zstdCompressSync, type ZstdOptions } from "node:zlib";
 import type { SessionId } from "@sluice/core/ids.ts";
 import type { SessionRecord } from "@sluice/events/session-events.ts";
-import { encodeRecord } from "@sluice/events/spool/record-codec.ts";
+import { type EncodedRecord, encodeRecord } from "@sluice/events/spool/record-codec.ts";
 import { type Signer, signCheckpoint } from "./checkpoint.ts";
 import type { WalkPlace } from "./walk.ts";
 import { type BlockKind, chainHash, encodeBlockHead, encodeHeader } from "./layout.ts";
@@ -19,7 +19,7 @@ export interface ChainState {
   /** Hash of the last block, or of the header. */
   readonly head: Buffer;
   readonly nextSequence: number;
-  /** A `closed` record was written and signed: nothing may follow. */
+  /** A `closed` record was written and signed, or the session given up: nothing may follow. */
   readonly closed: boolean;
   /** Record blocks since the last checkpoint. */
   readonly unsignedBlocks: number;
@@ -73,20 +73,21 @@ export function beginChain(sessionId: SessionId, createdMs: number, signer: Sign
 
 /**
  * Extends a recording by records of its session, in order. Records it already has are left out. `chunkBytesMax` bounds a block's records
- * before compression (one record may be larger).
+ * before compression (one record may be larger). `encoded`: the records as bytes, one for one, when somebody has encoded them before.
  */
 export async function extendChain(
   from: ChainState,
   records: readonly SessionRecord[],
   signer: Signer,
   chunkBytesMax: number,
+  encoded?: readonly EncodedRecord[],
 ): Promise<Extension> {
   const builder = new Builder(from, signer, chunkBytesMax);
   let lateRecords = 0;
-  for (const record of records) {
+  for (const [index, record] of records.entries()) {
     if (record.sequence < builder.nextSequence) continue;
     if (builder.closed) lateRecords += 1;
-    else await builder.add(record);
+    else await builder.add(record, encoded?.[index] ?? encodeRecord(record));
   }
   await builder.flush();
   return { pieces: builder.pieces, state: builder.state, faults: builder.faults, lateRecords };
@@ -105,6 +106,13 @@ export function resumeChain(
 export function sealChain(from: ChainState, signer: Signer): Extension {
   const builder = new Builder(from, signer, 0);
   builder.checkpoint("closed");
+  return { pieces: builder.pieces, state: builder.state, faults: [], lateRecords: 0 };
+}
+
+/** Ends the recording of a session whose gateway is gone: the recorder's signed word that nothing more came, and nothing will be taken. */
+export function giveUpChain(from: ChainState, signer: Signer): Extension {
+  const builder = new Builder(from, signer, 0);
+  builder.checkpoint("lost");
   return { pieces: builder.pieces, state: builder.state, faults: [], lateRecords: 0 };
 }
 
@@ -130,9 +138,8 @@ class Builder {
     this.#chunkBytesMax = chunkBytesMax;
   }
 
-  async add(record: SessionRecord): Promise<void> {
+  async add(record: SessionRecord, encoded: EncodedRecord): Promise<void> {
     if (record.sequence > this.nextSequence) await this.#noteGap(record.sequence);
-    const encoded = encodeRecord(record);
     if (this.#waitingBytes > 0 && this.#waitingBytes + encoded.byteLength > this.#chunkBytesMax) await this.flush();
     this.#waiting.push(encoded.head);
     if (encoded.raw !== null) this.#waiting.push(encoded.raw);
@@ -170,11 +177,11 @@ class Builder {
     this.nextSequence = received;
   }
 
-  checkpoint(state: "open" | "closed"): void {
+  checkpoint(state: "open" | "closed" | "lost"): void {
     const { sessionId, index, head } = this.state;
     const payload = signCheckpoint({ sessionId, index, nextSequence: this.nextSequence, head, state }, this.#signer);
     this.#block("checkpoint", payload, { plainBytes: payload.length, records: 0, nextSequence: this.nextSequence });
-    this.state = { ...this.state, closed: state === "closed" };
+    this.state = { ...this.state, closed: state !== "open" };
   }
 
   #block(

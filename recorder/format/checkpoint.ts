@@ -2,7 +2,7 @@
  * Checkpoints: the recorder's Ed25519 signature over how far a recording has come. Pure. The signed message names the session, so that a
  * checkpoint of one recording proves nothing about another, and begins with words of its own, so that the key signs nothing else by accident.
  *
- *   payload: 32 bytes key id | u8 state (1 open, 2 closed) | u64 sequence expected next | 64 bytes signature
+ *   payload: 32 bytes key id | u8 state (1 open, 2 closed, 3 lost) | u64 sequence expected next | 64 bytes signature
  */
 import { createHash, createPublicKey, type KeyObject, sign, verify } from "node:crypto";
 import { GatewayError } from "@sluice/core/errors.ts";
@@ -16,7 +16,8 @@ export interface CheckpointClaim {
   readonly nextSequence: number;
   /** Hash of the block before. */
   readonly head: Buffer;
-  readonly state: "open" | "closed";
+  /** `lost`: the recorder gave the session up; nothing follows. */
+  readonly state: "open" | "closed" | "lost";
 }
 
 /** A signing key and the public half, which verifiers need. */
@@ -84,8 +85,20 @@ function parseKey(block: string): KeyObject | null {
   }
 }
 
+/** What a checkpoint says of itself, before anything is checked. */
+export function claimsLost(payload: Buffer): boolean {
+  return payload.length === CHECKPOINT_PAYLOAD_BYTES && payload[STATE_AT] === stateBytes.lost;
+}
+
+/** Whether it says that nothing follows. */
+export function claimsEnd(payload: Buffer): boolean {
+  return payload.length === CHECKPOINT_PAYLOAD_BYTES && payload[STATE_AT] !== stateBytes.open;
+}
+
+const stateBytes = { open: 1, closed: 2, lost: 3 } as const;
+
 function stateByte(state: CheckpointClaim["state"]): number {
-  return state === "open" ? 1 : 2;
+  return stateBytes[state];
 }
 
 function message(claim: CheckpointClaim): Buffer {

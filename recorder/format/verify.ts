@@ -5,7 +5,7 @@
 import type { KeyObject } from "node:crypto";
 import type { SessionId } from "@sluice/core/ids.ts";
 import type { VerifyReport } from "@sluice/rpc/recordings.ts";
-import { checkCheckpoint, keyIdOf } from "./checkpoint.ts";
+import { checkCheckpoint, claimsLost, keyIdOf } from "./checkpoint.ts";
 import { type ByteSource, type WalkPlace, walkRecording } from "./walk.ts";
 
 /** More faults than this say no more. */
@@ -25,6 +25,7 @@ export async function verifyRecording(
   let place: WalkPlace | null = null;
   let records = 0;
   let signedClosed = false;
+  let signedLost = false;
   for await (const step of walkRecording(source)) {
     if (step.kind === "broken") {
       faults.push(step.reason);
@@ -38,10 +39,12 @@ export async function verifyRecording(
     }
     records += step.records.length;
     faults.push(...step.faults);
-    if (signedClosed) faults.push(`Chunk ${step.head.index} follows the closing checkpoint.`);
+    if (signedClosed || signedLost) faults.push(`Chunk ${step.head.index} follows the closing checkpoint.`);
     if (step.head.kind === "checkpoint") {
       const { sessionId, nextSequence, head, closed } = step.before;
-      const claim = { sessionId, index: step.head.index, nextSequence, head, state: closed ? "closed" : "open" } as const;
+      signedLost = !closed && claimsLost(step.payload);
+      const state = closed ? "closed" : signedLost ? "lost" : "open";
+      const claim = { sessionId, index: step.head.index, nextSequence, head, state } as const;
       const fault = checkCheckpoint(step.payload, claim, trusted);
       if (fault !== null) faults.push(`Chunk ${step.head.index} ${fault}.`);
       signedClosed = closed;
@@ -52,7 +55,7 @@ export async function verifyRecording(
     faults.push("The session ended, but the closing checkpoint is missing.");
   if (trusted.size === 0 && !faults.some((fault) => fault.includes("no trusted public key")))
     faults.push("No trusted public key was given: nothing shows that the recorder wrote this.");
-  const state = faults.length > 0 ? "broken" : signedClosed ? "complete" : "open";
+  const state = faults.length > 0 ? "broken" : signedClosed ? "complete" : signedLost ? "lost" : "open";
   return {
     sessionId: place?.sessionId ?? expected ?? ("" as SessionId), // a file without a readable header belongs to no session
     ok: state === "complete",
