@@ -15,6 +15,7 @@ export function printVerifyReport(report: Report, context: CommandContext): bool
 
 function verdictOf(ok: boolean, state: unknown): string {
   if (state === "open") return "OPEN: whole so far, but not closed, so nobody can tell whether its end is missing";
+  if (state === "lost") return "LOST: whole so far, but its gateway died before it ended, so nobody knows what came after";
   return ok ? "whole and untouched" : "BROKEN";
 }
 
