@@ -11,7 +11,7 @@ import { GatewayError } from "@sluice/core/errors.ts";
 import type { Random } from "@sluice/core/random.ts";
 import type { Logger } from "pino";
 import type { CertificateFiles } from "../interface.ts";
-import { makeAuthority, makeServerCertificate, type PemPair } from "./certificates.ts";
+import { makeAuthority, makeServerCertificate, type PemPair, readAuthority } from "./certificates.ts";
 import { readFileIfAny, writePrivateFile } from "./private-files.ts";
 
 export interface CertificateAuthorityOptions {
@@ -51,7 +51,7 @@ export async function ensureCertificateAuthority(options: CertificateAuthorityOp
       const files = { certFile: join(directory, `${name}.pem`), keyFile: join(directory, `${name}-key.pem`) };
       const present = await readPair(files.certFile, files.keyFile);
       if (present !== undefined && serves(present, authority, hosts, clock.nowMs())) return { ...files, renewed: false };
-      const pair = await makeServerCertificate(authority, hosts, clock.nowMs(), random);
+      const pair = await makeServerCertificate(await readAuthority(authority), hosts, clock.nowMs(), random);
       // The key first: who reads between the two sees an old certificate with a new key, refuses the pair and reads again.
       await writePrivateFile(files.keyFile, pair.privateKey);
       await writePrivateFile(files.certFile, pair.certificate, { mode: 0o644 });
