@@ -182,6 +182,9 @@ export const LinkWelcomeSchema: GenMessage<LinkWelcome> = /*@__PURE__*/
   messageDesc(file_sluice_link_v1_link, 3);
 
 /**
+ * Right after the welcome, when something in it changes (draining, sequence: at once), and at least every two seconds while sessions
+ * are being opened, else every ten: an agent that says nothing is passed over for another.
+ *
  * @generated from message sluice.link.v1.LinkHealth
  */
 export type LinkHealth = Message<"sluice.link.v1.LinkHealth"> & {
@@ -220,6 +223,8 @@ export const LinkHealthSchema: GenMessage<LinkHealth> = /*@__PURE__*/
  */
 export type KeepWarm = Message<"sluice.link.v1.KeepWarm"> & {
   /**
+   * Idle ones at a time: one that was taken is replaced at once. The gateway closes those that have been idle for ten minutes.
+   *
    * @generated from field: uint32 connections = 1;
    */
   connections: number;
@@ -233,7 +238,8 @@ export const KeepWarmSchema: GenMessage<KeepWarm> = /*@__PURE__*/
   messageDesc(file_sluice_link_v1_link, 5);
 
 /**
- * Announces a session. The gateway then writes a SessionBinding on one of this agent's idle connections.
+ * Announces a session. The gateway then writes a SessionBinding on one of this agent's idle connections; the binding may arrive before
+ * the announcement does, since they travel on two connections: an agent waits for it a moment (two seconds) before it refuses.
  *
  * @generated from message sluice.link.v1.Open
  */
@@ -314,6 +320,8 @@ export const CancelSchema: GenMessage<Cancel> = /*@__PURE__*/
   messageDesc(file_sluice_link_v1_link, 7);
 
 /**
+ * Within ten seconds. A session that has ended in the meantime is not a fault.
+ *
  * @generated from message sluice.link.v1.CancelDone
  */
 export type CancelDone = Message<"sluice.link.v1.CancelDone"> & {
@@ -340,6 +348,7 @@ export const CancelDoneSchema: GenMessage<CancelDone> = /*@__PURE__*/
 /**
  * The session ended in good order and its target connection may be used again, once what the gateway sent before has arrived.
  * Since capability 2; to older agents it is not sent and they close the connection.
+ * The gateway then closes its side of the session connection; the agent closes the other when it has seen that.
  *
  * @generated from message sluice.link.v1.Release
  */
@@ -476,6 +485,9 @@ export const SessionBindingSchema: GenMessage<SessionBinding> = /*@__PURE__*/
 
 /**
  * The agent's answer on the session connection, length before it; after `opened` the target's bytes follow as they are.
+ * A fault of the target (target_*, secret_unavailable, catalog_unavailable) is the caller's answer. `resource_unknown` from an agent
+ * whose sequence is older is asked again when it is not any longer. With any other code (`unauthorized` for a binding that is
+ * refused, `draining`, `too_many_connections`, `internal`) or a connection that closes, another agent is tried.
  *
  * @generated from message sluice.link.v1.SessionAnswer
  */
