@@ -189,6 +189,10 @@ export interface Limits {
   readonly nodeConnectionsMax: number;
   /** Calls and streams of one connection between nodes at a time. */
   readonly nodeCallsMax: number;
+  /** One call to enrol or to renew a certificate. */
+  readonly nodeEnrolTimeoutMs: number;
+  /** How far a node's clock may be from the control plane's: certificates, leases and tokens all go by it. */
+  readonly nodeClockToleranceMs: number;
   /** Messages and bytes waiting to be sent on one stream to a peer that does not keep up. */
   readonly nodeSendQueueMax: number;
   readonly nodeSendQueueBytesMax: number;
@@ -309,6 +313,8 @@ export const defaultLimits: Limits = {
   nodeKeepaliveTimeoutMs: 10_000,
   nodeConnectionsMax: 4_096,
   nodeCallsMax: 256,
+  nodeEnrolTimeoutMs: 15_000,
+  nodeClockToleranceMs: 5 * 60_000,
   nodeSendQueueMax: 1_024,
   nodeSendQueueBytesMax: 16 * MiB,
   nodeCertificateMs: 24 * 3_600_000,
