@@ -218,7 +218,7 @@ describe("fail-over", () => {
     ];
     targets = makeTargets(900);
     const connection = await open({ address: { host: "127.0.0.1", port: await freePort() }, target: { failover } });
-    expect((connection.stream as Socket).remotePort).toBe(cluster.port);
+    expect(connection.stream.remotePort).toBe(cluster.port);
     expect(resolvedFor.map(({ port }) => port)).toEqual([expect.any(Number), hanging, cluster.port]);
     resolvedFor.length = 0;
     const again = await open({ address: { host: "127.0.0.1", port: hanging }, target: { failover: failover.slice(1) } });
@@ -260,10 +260,10 @@ describe("fail-over", () => {
     ];
     const address = { host: "127.0.0.1", port: standby };
     const primary = await open({ address, target: { failover, role: "primary" } });
-    expect((primary.stream as Socket).remotePort).toBe(cluster.port);
+    expect(primary.stream.remotePort).toBe(cluster.port);
     primary.stream.destroy();
     const any = await open({ address, target: { failover, role: "any" }, pool: undefined });
-    expect((any.stream as Socket).remotePort).toBe(standby);
+    expect(any.stream.remotePort).toBe(standby);
     const reader = await open({
       address,
       target: { failover, role: "primary" },
@@ -271,7 +271,7 @@ describe("fail-over", () => {
       pool: undefined,
       resource: "r",
     });
-    expect((reader.stream as Socket).remotePort).toBe(cluster.port);
+    expect(reader.stream.remotePort).toBe(cluster.port);
     for (const one of [any, reader]) one.stream.destroy();
     const alone = open({ address, target: { role: "primary" } });
     await expect(alone).rejects.toMatchObject({
