@@ -22,7 +22,7 @@ spec: { entity: BADGE, columns: [ "a.b" ], values: { pattern: "(?=x)" } }
 `;
 
 it("finds what does not compile although other things are wrong too", () => {
-  const { snapshot, faults } = checkManifests([{ path: "p.yaml", text }], undefined);
+  const { snapshot, faults } = checkManifests([{ path: "p.yaml", text }], []);
   expect(snapshot).toBe(undefined);
   expect(faults.map(({ file, line, message }) => [file, line, message])).toEqual([
     ["p.yaml", 3, expect.stringContaining("metadata.name")],
@@ -38,7 +38,7 @@ it("finds what does not compile although other things are wrong too", () => {
 
 it("says once what is wrong at one place", () => {
   const long = text.replace("statement.class ==", "(".repeat(5_000));
-  const { faults } = checkManifests([{ path: "p.yaml", text: long }], undefined);
+  const { faults } = checkManifests([{ path: "p.yaml", text: long }], []);
   expect(faults.filter(({ line }) => line === 9).length).toBe(1);
 });
 
@@ -49,7 +49,7 @@ it("keeps the order of files and of their lines", () => {
       { path: "z.yaml", text },
       { path: "a.yaml", text: second },
     ],
-    undefined,
+    [],
   );
   const places = faults.map(({ file, line }) => `${file}:${String(line).padStart(2, "0")}`);
   expect(places).toEqual([

@@ -26,7 +26,11 @@ export interface CheckedManifests {
   readonly faults: readonly ManifestFault[];
 }
 
-export function checkManifests(files: readonly ManifestFile[], development: IdentityProviderSpec | undefined): CheckedManifests {
+/** `development`: the built-in issuers of all replicas that have one; added to the snapshot. */
+export function checkManifests(
+  files: readonly ManifestFile[],
+  development: readonly IdentityProviderSpec[],
+): CheckedManifests {
   const set = parseManifests(files);
   const faults: ManifestFault[] = set.faults.map(({ file, line, column, message }) => ({
     file,
@@ -41,7 +45,7 @@ export function checkManifests(files: readonly ManifestFile[], development: Iden
     const order = files.map((file) => file.path);
     return { snapshot: undefined, faults: sortFaults(faults, order) };
   }
-  return { snapshot: withDevelopmentIssuer(set.snapshot, development), faults };
+  return { snapshot: withDevelopmentIssuers(set.snapshot, development), faults };
 }
 
 /** One line a fault, as compilers write them. */
@@ -130,10 +134,9 @@ function placeOf({ file, line, column }: { readonly file: string; readonly line:
 }
 
 /** The development issuer's name and address are its own: a manifest must not stand in for it. */
-function developmentFaults(set: ManifestSet, development: IdentityProviderSpec | undefined): readonly ManifestFault[] {
-  if (development === undefined) return [];
+function developmentFaults(set: ManifestSet, development: readonly IdentityProviderSpec[]): readonly ManifestFault[] {
   return set.snapshot.identityProviders
-    .filter(({ name, issuer }) => name === development.name || issuer === development.issuer)
+    .filter(({ name, issuer }) => development.some((own) => own.name === name || own.issuer === issuer))
     .map((provider) => {
       const { file, line, column } = set.locate("IdentityProvider", provider.name, ["metadata", "name"]) ?? {
         file: "",
@@ -146,8 +149,8 @@ function developmentFaults(set: ManifestSet, development: IdentityProviderSpec |
 }
 
 /** The version is a content hash: with other content it must be another one. */
-function withDevelopmentIssuer(snapshot: Snapshot, development: IdentityProviderSpec | undefined): Snapshot {
-  if (development === undefined) return snapshot;
+function withDevelopmentIssuers(snapshot: Snapshot, development: readonly IdentityProviderSpec[]): Snapshot {
+  if (development.length === 0) return snapshot;
   const digest = createHash("sha256").update(snapshot.version).update(JSON.stringify(development)).digest("hex");
-  return { ...snapshot, version: digest.slice(0, 16), identityProviders: [...snapshot.identityProviders, development] };
+  return { ...snapshot, version: digest.slice(0, 16), identityProviders: [...snapshot.identityProviders, ...development] };
 }

@@ -34,6 +34,14 @@ it("treats the configuration's documents as a set, and leaves what was applied t
   expect(plan.written.map(({ name }) => name)).toEqual(["held"]);
 });
 
+it("notes where a document stands now without a new revision", () => {
+  const before = [{ ...stored("a", "1\n", "config"), path: "/host-a/p.yaml" }, stored("b", "1\n", "config")];
+  const plan = planApply([named("a", "1\n"), named("b", "1\n", 7)], before, "config");
+  expect(plan.written).toEqual([]);
+  expect(plan.moved).toEqual([named("a", "1\n"), named("b", "1\n", 7)]);
+  expect(plan.changes.map(({ change }) => change)).toEqual(["unchanged", "unchanged"]);
+});
+
 it("does not take a name of one kind for that of another", () => {
   const before = [{ ...stored("a", "1\n", "apply"), kind: "Resource" }];
   expect(planApply([named("a", "1\n")], before, "apply").changes).toEqual([{ kind: "Policy", name: "a", change: "created" }]);

@@ -27,6 +27,8 @@ export interface ApplyPlan {
   readonly kept: readonly StoredDocument[];
   /** New revisions to write: content or origin differs from what is stored. */
   readonly written: readonly (NamedDocument & { readonly change: "created" | "updated" })[];
+  /** The same as stored but for where it stands: no new revision, or replicas with other paths would write one at each start. */
+  readonly moved: readonly NamedDocument[];
   readonly removed: readonly StoredDocument[];
   /** For the answer: what was given in its order, then what was removed. */
   readonly changes: readonly Change[];
@@ -39,6 +41,7 @@ export function planApply(incoming: readonly NamedDocument[], stored: readonly S
   const removed = origin === "config" ? others.filter((document) => document.origin === "config") : [];
   const kept = others.filter((document) => !removed.includes(document));
   const written: (NamedDocument & { readonly change: "created" | "updated" })[] = [];
+  const moved: NamedDocument[] = [];
   const changes = incoming.map((document): Change => {
     const { kind, name } = document;
     const former = before.get(keyOf(document));
@@ -46,16 +49,16 @@ export function planApply(incoming: readonly NamedDocument[], stored: readonly S
       written.push({ ...document, change: "created" });
       return { kind, name, change: "created" };
     }
-    // The place counts too: messages must point to where the document stands now.
     const same = former.text === document.text;
-    if (!same || former.origin !== origin || former.path !== document.path || former.line !== document.line) {
-      written.push({ ...document, change: "updated" });
-    }
+    if (!same || former.origin !== origin) written.push({ ...document, change: "updated" });
+    // Messages must point to where the document stands now.
+    else if (former.path !== document.path || former.line !== document.line) moved.push(document);
     return { kind, name, change: same ? "unchanged" : "updated" };
   });
   return {
     kept,
     written,
+    moved,
     removed,
     changes: [...changes, ...removed.map(({ kind, name }): Change => ({ kind, name, change: "removed" }))],
   };

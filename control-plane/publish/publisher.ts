@@ -1,26 +1,29 @@
 /**
  * Puts manifests in force, all or nothing: given documents are merged into the stored ones, the whole is checked, written, and
- * only then published to gateways. What is published is always a whole, valid snapshot.
+ * only then published. The snapshot is written in the same transaction by the replica that changed something; the others are told and
+ * load it. What is published is always a whole, valid snapshot, and the same on every replica.
  */
 import type { Clock } from "@sluice/core/clock.ts";
 import type { IdentityProviderSpec, Snapshot } from "@sluice/core/snapshot.ts";
 import { parseManifests } from "@sluice/manifest/manifests.ts";
 import type { SnapshotSource } from "@sluice/rpc/snapshot-source.ts";
-import type { Kysely } from "kysely";
+import type { Kysely, Transaction } from "kysely";
 import type { Logger } from "pino";
 import type { ManifestFile } from "../interface.ts";
-import { applyAlone, readDocuments, writePlan, writeSnapshot } from "../store/manifest-store.ts";
+import type { Changes } from "../store/changes.ts";
+import { applyAlone, readDocuments, writePlan } from "../store/manifest-store.ts";
+import * as snapshotStore from "../store/snapshot-store.ts";
 import type { Tables } from "../store/tables.ts";
 import { checkManifests, type ManifestFault } from "./check.ts";
 import { type Change, type NamedDocument, type Origin, planApply } from "./plan.ts";
+import { createSnapshotFeed, type SnapshotFeed } from "./snapshot-feed.ts";
 import { asFile, splitDocuments } from "./split-documents.ts";
 
 export interface PublisherOptions {
   readonly db: Kysely<Tables>;
+  readonly changes: Changes;
   readonly clock: Clock;
   readonly log: Logger;
-  /** Added to every snapshot; undefined when the development issuer is off. */
-  readonly development: IdentityProviderSpec | undefined;
 }
 
 export interface ApplyRequest {
@@ -28,6 +31,8 @@ export interface ApplyRequest {
   readonly origin: Origin;
   /** For the history; who applied, as far as known. */
   readonly author: string;
+  /** The built-in issuer of this replica, kept with what the others have; `gone`: the address of one that it had. */
+  readonly development?: { readonly provider: IdentityProviderSpec | null; readonly gone: string | null };
 }
 
 export type ApplyResult =
@@ -36,41 +41,93 @@ export type ApplyResult =
 
 export interface Publisher {
   readonly snapshots: SnapshotSource;
+  readonly feed: SnapshotFeed;
   apply(request: ApplyRequest): Promise<ApplyResult>;
+  /** Changes who is disabled (in `work`) and publishes that, in one transaction. The policy stays what it is. */
+  changeDisabled(author: string, work: (transaction: Transaction<Tables>) => Promise<void>): Promise<void>;
+  /** Takes what is the newest in the store: for when this replica may have missed that it changed. */
+  reload(): Promise<void>;
+  close(): void;
 }
+
+/** Topic of `store/changes.ts`: a snapshot came into force. The payload is its sequence. */
+const TOPIC = "snapshot";
 
 /** Nothing is in force, so everything is denied, until the first successful apply (which may be of no files). */
 export function createPublisher(options: PublisherOptions): Publisher {
-  const { db, clock, log } = options;
-  const source = createSource(log);
-  // One after the other within this process too, so that snapshots are published in the order in which they were written.
-  let last: Promise<unknown> = Promise.resolve();
+  const { db, changes, clock, log } = options;
+  const feed = createSnapshotFeed(log);
 
-  const apply = async ({ files, origin, author }: ApplyRequest): Promise<ApplyResult> => {
-    const result = await applyAlone(db, async (transaction) => {
+  const write = async (transaction: Transaction<Tables>, snapshot: Snapshot, author: string) => {
+    const disabled = await snapshotStore.readDisabled(transaction);
+    const whole = disabled.length === 0 ? withoutDisabled(snapshot) : { ...snapshot, disabled };
+    const { stored, isNew } = await snapshotStore.writeSnapshot(transaction, whole, { author, atMs: clock.nowMs() });
+    if (isNew) await changes.notify(transaction, TOPIC, String(stored.sequence));
+    return stored;
+  };
+
+  const apply = async ({ files, origin, author, development }: ApplyRequest): Promise<ApplyResult> => {
+    const apply = applyAlone(db, async (transaction) => {
+      if (development?.provider) await snapshotStore.writeDevelopmentIssuer(transaction, development.provider);
+      if (development?.gone) await snapshotStore.forgetDevelopmentIssuer(transaction, development.gone);
       const plan = planApply(nameDocuments(files), await readDocuments(transaction), origin);
       const kept = plan.kept.map((document) => asFile({ ...document, path: keptPath(document.path, files) }));
-      const { snapshot, faults } = checkManifests([...files, ...kept], options.development);
-      if (snapshot === undefined) return { faults };
-      const atMs = clock.nowMs();
-      await writePlan(transaction, plan, { author, origin, atMs });
-      await writeSnapshot(transaction, snapshot, atMs);
-      return { snapshot, changes: plan.changes };
+      const issuers = await snapshotStore.readDevelopmentIssuers(transaction);
+      const { snapshot, faults } = checkManifests([...files, ...kept], issuers);
+      if (snapshot === undefined) throw new Refused(faults);
+      await writePlan(transaction, plan, { author, origin, atMs: clock.nowMs() });
+      return { stored: await write(transaction, snapshot, author), changes: plan.changes };
     });
-    if (result.snapshot === undefined) return { ok: false, faults: result.faults };
-    source.publish(result.snapshot);
-    log.info({ version: result.snapshot.version, documents: result.changes.length, origin }, "manifests applied");
-    return { ok: true, version: result.snapshot.version, applied: result.changes };
+    const result = await apply.catch((error: unknown) => {
+      if (error instanceof Refused) return error;
+      throw error;
+    });
+    if (result instanceof Refused) return { ok: false, faults: result.faults };
+    feed.take(result.stored);
+    const { version } = result.stored.snapshot;
+    log.info({ version, sequence: Number(result.stored.sequence), documents: result.changes.length, origin }, "manifests applied");
+    return { ok: true, version, applied: result.changes };
   };
 
-  return {
-    snapshots: source,
-    apply: (request) => {
-      const applied = last.then(() => apply(request));
-      last = applied.catch(() => undefined); // its caller is told; the next one is not held up
-      return applied;
-    },
+  const changeDisabled = async (author: string, work: (transaction: Transaction<Tables>) => Promise<void>): Promise<void> => {
+    const stored = await applyAlone(db, async (transaction) => {
+      await work(transaction);
+      const newest = await snapshotStore.readNewestSnapshot(transaction);
+      return newest === undefined ? undefined : await write(transaction, newest.snapshot, author);
+    });
+    if (stored !== undefined) feed.take(stored);
   };
+
+  const load = async (): Promise<void> => {
+    try {
+      const newest = await snapshotStore.readNewestSnapshot(db);
+      if (newest !== undefined && feed.newest !== null) feed.take(newest);
+    } catch (error) {
+      // The store is away: the change is announced again, as "maybe missed", once it is back.
+      log.warn({ err: error }, "a newer snapshot could not be loaded");
+    }
+  };
+  const stop = changes.onChange(TOPIC, (sequence) => {
+    const isKnown = sequence !== null && feed.newest !== null && BigInt(sequence) <= feed.newest.sequence;
+    if (!isKnown) void load();
+  });
+
+  return { snapshots: feed.source, feed, apply, changeDisabled, reload: load, close: stop };
+}
+
+/** Thrown so that the transaction leaves nothing behind. */
+class Refused extends Error {
+  readonly faults: readonly ManifestFault[];
+
+  constructor(faults: readonly ManifestFault[]) {
+    super("the manifests have faults");
+    this.faults = faults;
+  }
+}
+
+function withoutDisabled(snapshot: Snapshot): Snapshot {
+  const { disabled: _none, ...rest } = snapshot;
+  return rest;
 }
 
 /** Documents with kind and name; others are faults, which checking the whole will report. */
@@ -87,33 +144,4 @@ function nameDocuments(files: readonly ManifestFile[]): readonly NamedDocument[]
 /** A stored document may come from an older version of a file that is given now: its lines are not that file's lines. */
 function keptPath(path: string, files: readonly ManifestFile[]): string {
   return files.some((file) => file.path === path) ? `${path} (as applied earlier)` : path;
-}
-
-interface PublishingSource extends SnapshotSource {
-  publish(snapshot: Snapshot): void;
-}
-
-function createSource(log: Logger): PublishingSource {
-  const listeners = new Set<(snapshot: Snapshot) => void>();
-  let current: Snapshot = { version: "0".repeat(16), resources: [], classifiers: [], policies: [], identityProviders: [] };
-  return {
-    get current() {
-      return current;
-    },
-    subscribe: (listener) => {
-      listeners.add(listener);
-      return () => void listeners.delete(listener);
-    },
-    publish: (snapshot) => {
-      if (snapshot.version === current.version) return;
-      current = snapshot;
-      for (const listener of listeners) {
-        try {
-          listener(snapshot);
-        } catch (error) {
-          log.error({ err: error, version: snapshot.version }, "a subscriber failed to take a snapshot");
-        }
-      }
-    },
-  };
 }

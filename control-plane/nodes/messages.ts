@@ -1,0 +1,80 @@
+/** What nodes say and hear on their control stream, between protobuf and domain. Nothing from a node is trusted to be of sane size. */
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { Role } from "@sluice/proto/sluice/common/v1/common_pb.ts";
+import type { Addresses, AddressesSchema, Hello, NodeSchema, Status } from "@sluice/proto/sluice/control/v1/control_pb.ts";
+import type { NodeStatus } from "@sluice/rpc/control-link.ts";
+import type { DirectoryNode, NodeAddresses, NodeRole } from "@sluice/rpc/nodes.ts";
+
+const TEXT_CHARS_MAX = 1_024;
+const LINKS_MAX = 4_096;
+
+export interface HelloFacts {
+  readonly softwareVersion: string;
+  readonly region: string;
+  readonly addresses: NodeAddresses;
+  readonly sealingKey: string;
+  readonly startedAtMs: number;
+}
+
+export function helloFromProto(hello: Hello): HelloFacts {
+  return {
+    softwareVersion: cut(hello.softwareVersion),
+    region: cut(hello.region),
+    addresses: addressesFromProto(hello.addresses),
+    sealingKey: hello.sealingKey.length > TEXT_CHARS_MAX ? "" : hello.sealingKey, // half a key is none
+    startedAtMs: Number(hello.startedAtMs),
+  };
+}
+
+export function statusFromProto(status: Status): NodeStatus {
+  return {
+    sessions: status.sessions,
+    draining: status.draining,
+    links: status.links
+      .slice(0, LINKS_MAX)
+      .map(({ name, sessions, roundTripUs }) => ({ name: cut(name), sessions, roundTripUs })),
+    spoolBytes: Number(status.spoolBytes),
+  };
+}
+
+export function directoryNodeToProto(node: DirectoryNode): MessageInitShape<typeof NodeSchema> {
+  const { name, region, labels, slot, capability, draining } = node;
+  return {
+    role: roles[node.role],
+    name,
+    region,
+    addresses: addressesToProto(node.addresses),
+    labels: { ...labels },
+    slot,
+    capability,
+    draining,
+  };
+}
+
+const roles: Readonly<Record<NodeRole, Role>> = {
+  "control-plane": Role.CONTROL_PLANE,
+  gateway: Role.GATEWAY,
+  agent: Role.AGENT,
+  recorder: Role.RECORDER,
+};
+
+function addressesToProto({ control, sessions, callers }: NodeAddresses): MessageInitShape<typeof AddressesSchema> {
+  return { control: control ?? "", sessions: sessions ?? "", callers: callers.postgres === undefined ? {} : { postgres: callers.postgres } };
+}
+
+function addressesFromProto(addresses: Addresses | undefined): NodeAddresses {
+  const postgres = cut(addresses?.callers["postgres"] ?? "");
+  return {
+    control: addressOrNull(addresses?.control),
+    sessions: addressOrNull(addresses?.sessions),
+    callers: postgres === "" ? {} : { postgres },
+  };
+}
+
+function addressOrNull(text: string | undefined): string | null {
+  return text === undefined || text === "" ? null : cut(text);
+}
+
+function cut(text: string): string {
+  return text.slice(0, TEXT_CHARS_MAX);
+}
