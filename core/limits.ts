@@ -122,6 +122,14 @@ export interface Limits {
   readonly recordingChunkBytesMax: number;
   /** Files the recorder holds open; the least recently written is closed first. */
   readonly recordingOpenFilesMax: number;
+  /** Batches of a gateway that are on their way to the recorder at a time. Each is some 4 MiB, and waits for the recorder's disk. */
+  readonly busBatchesInFlightMax: number;
+  /** One batch on the bus, unpacked. The spool's are 4 MiB, more only with one record of the largest kind. */
+  readonly busBatchBytesMax: number;
+  /** A batch is waited for so long before the gateway says in its log that the recorder does not take it, and tries again. */
+  readonly busReceiptTimeoutMs: number;
+  /** One message of the recorder's service: at least one item of a replay, which may hold a row of the largest kind. */
+  readonly recordingMessageBytesMax: number;
   /** One message of the admin API. */
   readonly adminBodyBytesMax: number;
   /** Value pattern of a classifier. Real ones have under 100; compiling a longer one costs time and memory per character. */
@@ -279,6 +287,10 @@ export const defaultLimits: Limits = {
   spoolRecentBytesMax: 16 * MiB,
   recordingChunkBytesMax: 1 * MiB,
   recordingOpenFilesMax: 256,
+  busBatchesInFlightMax: 4,
+  busBatchBytesMax: 32 * MiB,
+  busReceiptTimeoutMs: 15_000,
+  recordingMessageBytesMax: 64 * MiB,
   adminBodyBytesMax: 8 * MiB,
   detectorPatternCharsMax: 1_000,
   adminRequestTimeoutMs: 60_000,
