@@ -22,9 +22,9 @@ test("a gateway that cannot start leaves no port and no subscription behind", as
   const taken = await bound();
   let subscribed = 0;
   const listener = (port: number) =>
-    ({ protocol: "postgres", listen: { host: "127.0.0.1", port }, proxyProtocolFrom: [] }) as const;
+    ({ protocol: "postgres", listen: { host: "127.0.0.1", port }, proxyProtocolFrom: [], advertise: null }) as const;
   const starting = startGateway({
-    config: { listeners: [listener(first.port), listener(taken.port)], tls: { mode: "plaintext-loopback" } },
+    config: { listeners: [listener(first.port), listener(taken.port)], tls: { mode: "plaintext-loopback" }, links: null },
     certificate: null,
     snapshots: {
       current: { version: "1", resources: [], classifiers: [], policies: [], identityProviders: [] },

@@ -132,7 +132,11 @@ class Bench {
       draining: () => bench().draining,
     };
     const listen = { host: "127.0.0.1", port: 0 };
-    const listener = await startListener({ protocol: "postgres", listen, proxyProtocolFrom: [] }, servePostgres, parts);
+    const listener = await startListener(
+      { protocol: "postgres", listen, proxyProtocolFrom: [], advertise: null },
+      servePostgres,
+      parts,
+    );
     made.bench = new Bench(server, () => ({ listener, admission, catalogs }));
     made.bench.far = far;
     made.bench.apply = (next) => {

@@ -1,36 +1,33 @@
 /**
- * A PostgreSQL connection from its first byte to its last: front door, TLS, authentication, resource, target, session. The only
- * file that joins the PostgreSQL machines to sockets. A second protocol gets a file of this shape beside it.
+ * A PostgreSQL connection from its first byte to its last: login, resource, target, session. With postgres-login.ts and the session
+ * the only files that join the PostgreSQL machines to sockets. A second protocol gets files of this shape beside them.
  */
-import type { Socket } from "node:net";
-import { TLSSocket } from "node:tls";
 import { GatewayError, toGatewayError } from "@sluice/core/errors.ts";
 import { newSessionId, type SessionId } from "@sluice/core/ids.ts";
-import type { Principal } from "@sluice/core/principal.ts";
+import type { TargetAccount } from "@sluice/core/snapshot.ts";
 import type { SessionClosed } from "@sluice/events/session-events.ts";
+import { accountFor } from "@sluice/inspect/policy/account.ts";
 import { encodeGatewayError } from "@sluice/inspect/wire/postgres/errors.ts";
-import {
-  FrontDoor,
-  type FrontDoorEvent,
-  isTlsClientHello,
-  type StartupRequest,
-} from "@sluice/inspect/wire/postgres/front-door.ts";
 import type { TargetConnection } from "@sluice/rpc/agent-link.ts";
 import type { Logger } from "pino";
 import type { GatewayParts } from "../gateway-parts.ts";
 import type { Release } from "../listen/admission.ts";
 import { SessionJudge } from "../session/judge.ts";
 import { PostgresSession } from "../session/postgres-session.ts";
-import { accessLost, type ResolvedResource, resolveResource } from "../session/resource-access.ts";
+import {
+  accessLost,
+  disabledError,
+  recordsStrictly,
+  type ResolvedResource,
+  resolveResource,
+  staleError,
+} from "../session/resource-access.ts";
 import { SessionLog } from "../session/session-log.ts";
 import type { AcceptedConnection } from "./driver.ts";
+import { destroySoon, type Login, openFrontDoor } from "./postgres-login.ts";
 
-/** Protocol name in ALPN, registered for PostgreSQL; required for TLS without an SSLRequest. */
-const ALPN = "postgresql";
 /** PostgreSQL cuts application_name at 63 bytes; the session id must stay whole. */
 const APPLICATION_NAME_BYTES_MAX = 63;
-/** A caller that does not take its last words is cut off. Milliseconds. */
-const GOODBYE_MS = 2_000;
 /** The longest wait a timer takes, 24 days; longer ones would be over at once. Milliseconds. */
 const TIMER_MS_MAX = 0x7fff_ffff;
 
@@ -66,120 +63,18 @@ export async function servePostgres(parts: GatewayParts, connection: AcceptedCon
   }
 }
 
-interface Login {
-  readonly stream: Socket;
-  readonly door: FrontDoor;
-  readonly startup: StartupRequest;
-  readonly principal: Principal;
-  readonly expiresAtMs: number;
-}
-
-/** From the first byte to a verified token. Null: the connection ended in an ordinary way (a cancel request, a port probe). */
-function openFrontDoor(parts: GatewayParts, connection: AcceptedConnection): Promise<Login | null> {
-  return new Promise((resolve, reject) => {
-    let stream: Socket = connection.socket;
-    const door = new FrontDoor({ limits: parts.limits, tls: parts.certificate === null ? "plaintext" : "required" });
-    let started = false;
-    const ended = (): void => {
-      clearTimeout(deadline);
-      resolve(null);
-    };
-    const deadline = setTimeout(() => fail(loginTimeout()), parts.limits.authenticationTimeoutMs);
-    const detach = (): void => {
-      stream.off("data", receive);
-      stream.off("close", ended);
-      stream.pause();
-    };
-    const fail = (error: unknown): void => {
-      clearTimeout(deadline);
-      detach();
-      if (stream.writable) stream.end(encodeGatewayError(toGatewayError(error), "FATAL"));
-      stream.resume();
-      reject(toGatewayError(error));
-    };
-    /** Nothing more is taken from this connection: what it still sends is dropped, not kept. */
-    const leave = (): void => {
-      stream.off("data", receive);
-      stream.end();
-      stream.resume();
-      destroySoon(stream);
-    };
-    const attach = (): void => {
-      stream.on("data", receive);
-      stream.on("close", ended);
-      stream.on("error", ended);
-      stream.resume();
-    };
-    const upgrade = (direct: boolean): void => {
-      detach();
-      const secured = secure(parts, stream);
-      secured.once("secure", () => {
-        if (direct && secured.alpnProtocol !== ALPN) {
-          secured.destroy();
-          resolve(null);
-          return;
-        }
-        door.tlsEstablished();
-      });
-      stream = secured;
-      attach();
-    };
-    const authenticate = (startup: StartupRequest, token: string): void => {
-      detach();
-      parts.verifier.verify(token).then((verified) => {
-        clearTimeout(deadline);
-        resolve(stream.destroyed ? null : { stream, door, startup, ...verified });
-      }, fail);
-    };
-    const act = (event: FrontDoorEvent): void => {
-      switch (event.kind) {
-        case "send":
-          stream.write(event.bytes);
-          break;
-        case "upgradeTls":
-          upgrade(false);
-          break;
-        case "cancel":
-          parts.cancelKeys.redeem(event.processId, event.secret);
-          leave();
-          break;
-        case "authenticate":
-          authenticate(event.startup, event.token);
-          break;
-        case "end":
-          if (event.error !== null) fail(event.error);
-          else leave();
-          break;
-      }
-    };
-    function receive(chunk: Buffer): void {
-      if (!started) {
-        started = true;
-        if (stream === connection.socket && parts.certificate !== null && isTlsClientHello(chunk[0]!)) {
-          stream.pause();
-          stream.unshift(chunk);
-          upgrade(true);
-          return;
-        }
-      }
-      try {
-        for (const event of door.receive(chunk)) act(event);
-      } catch (error) {
-        fail(error);
-      }
-    }
-    attach();
-    if (connection.early.length > 0) receive(connection.early);
-  });
-}
-
 async function serveSession(parts: GatewayParts, connection: AcceptedConnection, login: Login): Promise<void> {
   const { stream, startup, principal, door } = login;
   const sessionId = newSessionId(parts.random);
   const opening = new AbortController();
   const vanished = (): void => opening.abort();
   stream.once("close", vanished);
-  const forget = parts.sessions.add({ idle: true, terminate: (error) => opening.abort(error) });
+  const forget = parts.sessions.add({
+    id: sessionId,
+    idle: true,
+    strict: false, // looked at again before the session runs
+    terminate: (error) => opening.abort(error),
+  });
   const began = (): void => {
     stream.off("close", vanished);
     forget();
@@ -189,14 +84,28 @@ async function serveSession(parts: GatewayParts, connection: AcceptedConnection,
   try {
     if (parts.draining()) throw draining();
     release = parts.admission.open(connection.clientAddress, JSON.stringify([principal.issuer, principal.subject]));
-    const resolved = resolveResource(parts.policies.current, principal, startup.database, "postgres");
+    const policy = parts.policies.current;
+    const disabled = disabledError(policy, principal);
+    if (disabled !== null) throw disabled;
+    const resolved = resolveResource(policy, principal, startup.database, "postgres");
     const catalog = parts.catalogs.entry(resolved.resource, resolved.database);
+    const stale = staleError(parts.policies, recordsStrictly(resolved.resource, catalog));
+    if (stale !== null) throw stale;
     catalog.refreshIfAbsent();
-    target = await openTarget(parts, resolved, login, sessionId, opening.signal);
+    const account = accountFor(policy.compiled, principal, resolved.resource);
+    target = await openTarget(parts, { ...resolved, account }, login, sessionId, opening.signal);
     // Nobody else listens to it until the session does, and a reset must end no more than this connection.
     target.stream.on("error", ignore);
     opening.signal.throwIfAborted();
-    await runSession(parts, connection, { ...login, sessionId, resolved, target, signal: opening.signal, began });
+    await runSession(parts, connection, {
+      ...login,
+      sessionId,
+      resolved,
+      account,
+      target,
+      signal: opening.signal,
+      began,
+    });
   } catch (error) {
     target?.stream.destroy();
     const reason: unknown = opening.signal.reason;
@@ -217,6 +126,7 @@ async function serveSession(parts: GatewayParts, connection: AcceptedConnection,
 interface Opening extends Login {
   readonly sessionId: SessionId;
   readonly resolved: ResolvedResource;
+  readonly account: TargetAccount;
   readonly target: TargetConnection;
   /** Aborts while the session is not running yet: the caller is gone, or the gateway is going. */
   readonly signal: AbortSignal;
@@ -225,11 +135,12 @@ interface Opening extends Login {
 }
 
 async function runSession(parts: GatewayParts, connection: AcceptedConnection, opening: Opening): Promise<void> {
-  const { stream, startup, principal, sessionId, resolved, target } = opening;
+  const { stream, startup, principal, sessionId, resolved, account, target } = opening;
   const sessionLog = new SessionLog(sessionId, parts.spool, parts.clock);
   const judge = new SessionJudge({
     principal,
     resource: resolved.resource,
+    account,
     facts: {
       id: sessionId,
       clientAddress: connection.clientAddress,
@@ -272,9 +183,10 @@ async function runSession(parts: GatewayParts, connection: AcceptedConnection, o
   try {
     if (judge.strict) await sessionLog.durable();
     opening.signal.throwIfAborted();
-    const lost = accessLost(parts.policies.current, principal, resolved); // the policy may have changed since
+    const lost = accessLost(parts.policies.current, principal, resolved) ?? staleError(parts.policies, judge.strict); // things may have changed since
     if (lost !== null) throw lost;
-    const session = new PostgresSession({ caller: stream, target, judge, sessionLog, limits: parts.limits, log });
+    const { limits, clock } = parts;
+    const session = new PostgresSession({ caller: stream, target, judge, sessionLog, limits, clock, log });
     code = await beginSession(parts, opening, session, log);
   } catch (error) {
     code = stream.destroyed ? "caller_gone" : toGatewayError(error).code;
@@ -294,7 +206,8 @@ async function beginSession(parts: GatewayParts, opening: Opening, session: Post
   const forget = parts.sessions.add(session);
   const stopWatching = parts.policies.onChange((policy) => {
     const lost = accessLost(policy, opening.principal, opening.resolved);
-    if (lost !== null) session.terminate(lost);
+    if (lost === null) session.reconsider();
+    else session.terminate(lost);
   });
   opening.began();
   try {
@@ -304,7 +217,9 @@ async function beginSession(parts: GatewayParts, opening: Opening, session: Post
     ];
     stream.write(door.accept({ parameters, processId: key.processId, secret: key.secret, protocolMinor: startup.protocolMinor }));
     log.info("a session began");
-    return await session.run(door.rest());
+    const ended = session.run(door.rest());
+    target.stream.off("error", ignore); // the session listens itself by now
+    return await ended;
   } finally {
     stopExpiry();
     stopWatching();
@@ -324,7 +239,7 @@ function recordEnd(sessionLog: SessionLog, closed: SessionClosed, log: Logger): 
 
 function openTarget(
   parts: GatewayParts,
-  { resource, database }: ResolvedResource,
+  { resource, database, account }: ResolvedResource & { readonly account: TargetAccount },
   { startup, principal }: Login,
   sessionId: SessionId,
   opening: AbortSignal,
@@ -333,6 +248,7 @@ function openTarget(
     resource,
     database,
     sessionId,
+    account,
     startup: { ...startup.target, application_name: targetApplicationName(principal.subject, sessionId) },
     signal: AbortSignal.any([AbortSignal.timeout(parts.limits.targetConnectTimeoutMs), opening]),
   });
@@ -362,25 +278,8 @@ function endAtExpiry(parts: GatewayParts, expiresAtMs: number, session: Postgres
   return () => clearTimeout(timer);
 }
 
-function secure(parts: GatewayParts, socket: Socket): TLSSocket {
-  const { certificate } = parts;
-  if (certificate === null) throw new GatewayError("internal", "There is no certificate to secure a connection with.");
-  return new TLSSocket(socket, { isServer: true, secureContext: certificate.context, ALPNProtocols: [ALPN] });
-}
-
-/** Lets last words leave, then makes sure that the socket is gone. */
-function destroySoon(socket: Socket): void {
-  setTimeout(() => socket.destroy(), GOODBYE_MS).unref();
-}
-
 /** Whoever waits hears of a fault by its own listener; this one keeps a late fault from ending the process. */
 function ignore(): void {}
-
-function loginTimeout(): GatewayError {
-  return new GatewayError("login_timeout", "The login took too long.", {
-    hint: "Send the token as password right after connecting.",
-  });
-}
 
 function draining(): GatewayError {
   return new GatewayError("draining", "This gateway is shutting down.", {

@@ -1,6 +1,6 @@
 import type { CatalogEpoch } from "@sluice/core/ids.ts";
 import { defaultLimits } from "@sluice/core/limits.ts";
-import type { PolicySpec, ResourceSpec, RuleSpec, Snapshot } from "@sluice/core/snapshot.ts";
+import type { PolicySpec, ResourceSpec, RuleSpec, Snapshot, TargetAccount } from "@sluice/core/snapshot.ts";
 import { systemRandom } from "@sluice/core/system.ts";
 import type { SessionRecord, StatementRecorded } from "@sluice/events/session-events.ts";
 import { STATEMENT_REPEAT_DISTANCE_MAX } from "@sluice/events/repeated-statements.ts";
@@ -51,7 +51,7 @@ function policyOf(version: string, rules: readonly RuleSpec[], resources: readon
   const { compiled, faults } = compileSnapshot(snapshot);
   expect(faults).toEqual([]);
   const detectors = [compileDetector("US_SSN", { kind: "builtin", detector: "US_SSN" })];
-  return { snapshot, compiled, detectors, resources: new Map(resources.map((one) => [one.name, one])) };
+  return { snapshot, compiled, detectors, resources: new Map(resources.map((one) => [one.name, one])), disabled: () => null };
 }
 
 const allow: RuleSpec = { name: "all", effect: "allow", when: "true" };
@@ -72,7 +72,7 @@ class Bench {
   readonly judge: SessionJudge;
   readonly log: SessionLog;
 
-  constructor(rules: readonly RuleSpec[]) {
+  constructor(rules: readonly RuleSpec[], account: TargetAccount = "readWrite") {
     this.policy = policyOf("v1", rules);
     const clock = { nowMs: () => this.nowMs, monotonicMs: () => 0 };
     const spool = { append: (record: SessionRecord) => void this.records.push(record) };
@@ -81,6 +81,7 @@ class Bench {
     this.judge = new SessionJudge({
       principal: principal(),
       resource,
+      account,
       facts: session,
       catalog: Object.defineProperties({ key: "orders" } as CatalogEntry, {
         current: at(() => this.state),

@@ -4,12 +4,12 @@
  */
 import type { CellEdit } from "@sluice/core/cell-edit.ts";
 import type { Clock } from "@sluice/core/clock.ts";
-import { type GatewayError, toGatewayError } from "@sluice/core/errors.ts";
+import { GatewayError, toGatewayError } from "@sluice/core/errors.ts";
 import { type CatalogEpoch, type DecisionId, newDecisionId } from "@sluice/core/ids.ts";
 import type { Limits } from "@sluice/core/limits.ts";
 import type { Principal } from "@sluice/core/principal.ts";
 import type { Random } from "@sluice/core/random.ts";
-import type { InspectionSpec, ResourceSpec } from "@sluice/core/snapshot.ts";
+import type { InspectionSpec, ResourceSpec, TargetAccount } from "@sluice/core/snapshot.ts";
 import { type SessionFacts, unparsedDecision } from "@sluice/inspect/policy/decide.ts";
 import type { Decision } from "@sluice/inspect/policy/decision.ts";
 import type { Analysis, AnalysisSettings, SessionScope, StatementModel } from "@sluice/inspect/sql/model.ts";
@@ -31,14 +31,17 @@ import type { CatalogEntry, CatalogState } from "../upstream/catalogs.ts";
 import { type ColumnPlanResult, planColumns } from "./column-plans.ts";
 import { pooledForIds } from "./decision-ids.ts";
 import { refusalOfDecision, refusalOfError, refusalOfSyntax } from "./refusals.ts";
+import { recordsStrictly } from "./resource-access.ts";
 import type { SessionLog } from "./session-log.ts";
 import { recordedStatement } from "./statement-records.ts";
-import { type JudgedStatement, type Verdict, Verdicts } from "./verdicts.ts";
+import { type JudgedStatement, type ParsedAnalysis, sameOutcome, type Verdict, Verdicts } from "./verdicts.ts";
 
 export interface JudgeParts {
   readonly principal: Principal;
   /** As it was when the session opened; what of it counts later is asked of the policy in force. */
   readonly resource: ResourceSpec;
+  /** The credential that the target connection was opened with. */
+  readonly account: TargetAccount;
   readonly facts: SessionFacts;
   readonly catalog: CatalogEntry;
   readonly analyser: Analyser;
@@ -54,6 +57,9 @@ interface Granted extends Permission {
   /** The statement record's number; 0: nothing was recorded. */
   readonly number: number;
   readonly verdict: Verdict;
+  /** What the verdict was made from, for making it again. */
+  readonly analysis: ParsedAnalysis;
+  readonly text: string;
 }
 
 export class SessionJudge implements Judge {
@@ -69,6 +75,10 @@ export class SessionJudge implements Judge {
   #settings: AnalysisSettings;
   #inspection: InspectionSpec;
   readonly #nowMs: () => number;
+  /** Ends the wait of the pending statement; undefined while nothing is pending. */
+  #cancelPending: (() => void) | undefined;
+  /** Permitted and not known to have ended: what a policy change must look at once more. */
+  readonly #running = new Set<Granted>();
   #mustBeDurable = false;
   #ddlOpen = false;
   readonly counts: { statements: number; denied: number; masked: number } = { statements: 0, denied: 0, masked: 0 };
@@ -96,11 +106,9 @@ export class SessionJudge implements Judge {
     return must;
   }
 
-  /** Records are durable before release: set on the resource, or because a classifier matches (unknown counts as matching). */
+  /** Records are durable before release, as the policy in force says. */
   get strict(): boolean {
-    const mode = this.#resource.inspection.recording;
-    if (mode !== "auto") return mode === "strict";
-    return this.#parts.catalog.current?.labels.hasLabels ?? true;
+    return recordsStrictly(this.#resource, this.#parts.catalog);
   }
 
   judge(request: StatementRequest): Judgement | "pending" {
@@ -132,18 +140,51 @@ export class SessionJudge implements Judge {
     const request = this.#pending;
     if (request === undefined) return;
     this.#pending = undefined;
+    const cancelled = Promise.withResolvers<never>();
+    this.#cancelPending = () => cancelled.reject(cancelledError());
     try {
-      const state = await this.#parts.catalog.wait();
-      const asked = this.#analysisRequest(request.text, state);
-      const analysis = await this.#parts.analyser.analyse(asked);
+      const { asked, analysis } = await Promise.race([this.#analyse(request.text), cancelled.promise]);
       if (this.#parts.analyser.cached(asked) === undefined) this.#held = { asked, analysis };
     } catch (error) {
       this.#failure = { request, error: toGatewayError(error) };
+    } finally {
+      this.#cancelPending = undefined;
     }
   }
 
+  /** The caller wishes the pending statement to end: it is refused, and the target never hears of it. False: nothing is pending. */
+  cancelPending(): boolean {
+    const cancel = this.#cancelPending;
+    cancel?.();
+    return cancel !== undefined;
+  }
+
+  /**
+   * Why the session must end under the policy in force, because of what runs in it: it would be refused now, or masked or limited in
+   * another way. Null: it may go on. What has not begun to run is decided when it does.
+   */
+  reconsider(): GatewayError | null {
+    const policy = this.#parts.policies.current;
+    for (const { verdict, analysis, text } of this.#running) {
+      if (verdict.policy === policy) continue;
+      if (sameOutcome(verdict, this.#verdicts.of(analysis, text, verdict.state, policy, this.#nowMs))) continue;
+      return new GatewayError("killed", "The policy changed for a statement that was running.", {
+        hint: "Connect again and repeat the statement: it is decided by the policy that holds now.",
+      });
+    }
+    return null;
+  }
+
+  async #analyse(text: string): Promise<{ readonly asked: AnalysisRequest; readonly analysis: Analysis }> {
+    const state = await this.#parts.catalog.wait();
+    const asked = this.#analysisRequest(text, state);
+    return { asked, analysis: await this.#parts.analyser.analyse(asked) };
+  }
+
   finished(permission: Permission, index: number, outcome: StatementOutcome): void {
-    const { number, verdict } = permission as Granted; // the machine gives back what this judge gave
+    const granted = permission as Granted; // the machine gives back what this judge gave
+    const { number, verdict } = granted;
+    if (!outcome.ok || index >= verdict.statements.length - 1) this.#running.delete(granted);
     if (number === 0) return;
     const change = verdict.statements[index]?.model.scopeChange ?? null;
     if (outcome.ok && change !== null) this.#scope = applyScopeChange(this.#scope, change);
@@ -161,6 +202,7 @@ export class SessionJudge implements Judge {
 
   /** No transaction is open any more: DDL, if there was any, can be seen by others. */
   transactionEnded(): void {
+    this.#running.clear();
     if (!this.#ddlOpen) return;
     this.#ddlOpen = false;
     this.#parts.catalog.endDdl(this.#parts.log.sessionId);
@@ -177,13 +219,35 @@ export class SessionJudge implements Judge {
     // The decision too must not rest on what DDL under way may have changed: `count` or `=` may be somebody's own by now.
     const trusted = this.#parts.catalog.dirty ? unsureAnalysis(analysis) : analysis;
     const verdict = this.#verdicts.of(trusted, request.text, state, policy, this.#nowMs);
-    if (verdict.permitted) return this.#permit(request, verdict, state, id);
+    if (verdict.permitted && verdict.needsWriting && this.#parts.account === "readOnly")
+      return this.#refuseWriting(request, verdict, id);
+    if (verdict.permitted) return this.#permit(request, trusted, verdict, state, id);
     const decision: Decision = { ...verdict.decision!, id }; // nothing is refused without a decision
     this.#recordStatement(request, decision, verdict);
     return this.#refuse(refusalOfDecision(decision));
   }
 
-  #permit(request: StatementRequest, verdict: Verdict, state: CatalogState, id: DecisionId): Permission {
+  /** The policy permits it by now, the connection does not: it was opened when nothing but reading was permitted. */
+  #refuseWriting(request: StatementRequest, verdict: Verdict, id: DecisionId): Refusal {
+    const decision: Decision = {
+      ...verdict.decision!, // nothing that writes is permitted without one
+      id,
+      effect: "deny",
+      rule: "builtin/read-only-account",
+      reason: "this session was opened with the account that may only read, because policy permitted nothing else then",
+      hint: "Connect again: a new session is opened with the account that may write.",
+    };
+    this.#recordStatement(request, decision, null);
+    return this.#refuse(refusalOfDecision(decision));
+  }
+
+  #permit(
+    request: StatementRequest,
+    analysis: ParsedAnalysis,
+    verdict: Verdict,
+    state: CatalogState,
+    id: DecisionId,
+  ): Permission {
     const { decision } = verdict;
     const recorded = decision !== null && request.phase !== "parse";
     const permission: Granted = {
@@ -194,8 +258,11 @@ export class SessionJudge implements Judge {
       ...(decision === null ? {} : { decisionId: id }),
       number: recorded ? this.#recordStatement(request, { ...decision, id }, verdict) : 0,
       verdict,
+      analysis,
+      text: request.text,
     };
     if (request.phase === "parse") return permission;
+    if (verdict.statements.length > 0) this.#running.add(permission);
     if (verdict.writes && this.strict) this.#mustBeDurable = true;
     if (verdict.changesCatalog) {
       this.#ddlOpen = true;
@@ -288,6 +355,10 @@ export class SessionJudge implements Judge {
       settings: this.#settings,
     };
   }
+}
+
+function cancelledError(): GatewayError {
+  return new GatewayError("cancelled", "canceling statement due to user request");
 }
 
 function settingsOf({ bulkRowsMin, bulkLimitMax, safeFunctions }: InspectionSpec): AnalysisSettings {

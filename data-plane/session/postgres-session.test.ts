@@ -2,6 +2,7 @@ import { Duplex } from "node:stream";
 import { setImmediate as turn } from "node:timers/promises";
 import { GatewayError } from "@sluice/core/errors.ts";
 import { defaultLimits } from "@sluice/core/limits.ts";
+import { systemClock } from "@sluice/core/system.ts";
 import type { SessionRecordBody } from "@sluice/events/session-events.ts";
 import type { TargetConnection } from "@sluice/rpc/agent-link.ts";
 import { pino } from "pino";
@@ -63,6 +64,7 @@ function open(strict: boolean): Bench {
     judge: Object.assign({} as SessionJudge, judge),
     sessionLog: Object.defineProperties({} as SessionLog, Object.getOwnPropertyDescriptors(log)),
     limits: defaultLimits,
+    clock: systemClock,
     log: pino({ level: "silent" }),
   });
   return Object.assign(bench, { ended: session.run(Buffer.alloc(0)) });

@@ -3,13 +3,16 @@
  * with back-pressure end to end. What goes to the caller is recorded first; in strict mode it also waits until it is durable.
  */
 import type { Duplex } from "node:stream";
+import type { Clock } from "@sluice/core/clock.ts";
 import { type GatewayError, toGatewayError } from "@sluice/core/errors.ts";
+import type { SessionId } from "@sluice/core/ids.ts";
 import type { Limits } from "@sluice/core/limits.ts";
 import { encodeGatewayError } from "@sluice/inspect/wire/postgres/errors.ts";
 import { PostgresRelay } from "@sluice/inspect/wire/postgres/relay.ts";
 import type { TargetConnection } from "@sluice/rpc/agent-link.ts";
 import type { Logger } from "pino";
 import type { SessionJudge } from "./judge.ts";
+import type { LiveSession } from "./live-sessions.ts";
 import type { SessionLog } from "./session-log.ts";
 
 export interface PostgresSessionParts {
@@ -18,13 +21,14 @@ export interface PostgresSessionParts {
   readonly judge: SessionJudge;
   readonly sessionLog: SessionLog;
   readonly limits: Limits;
+  readonly clock: Clock;
   readonly log: Logger;
 }
 
 /** A caller that does not take its last bytes is cut off. Milliseconds. */
 const GOODBYE_MS = 2_000;
 
-/** From a delivered cancel to a backend that has stopped, with room to spare. Milliseconds. */
+/** From a delivered cancel to a backend that has heard of it and stopped, with room to spare. Milliseconds. */
 const SETTLE_MS = 1_000;
 
 interface Held {
@@ -32,7 +36,7 @@ interface Held {
   durable: boolean;
 }
 
-export class PostgresSession {
+export class PostgresSession implements LiveSession {
   readonly #parts: PostgresSessionParts;
   readonly #relay: PostgresRelay;
   readonly #ended: Promise<string>;
@@ -45,8 +49,18 @@ export class PostgresSession {
   #forwardGate: Promise<void> | undefined;
   #analysing = false;
   #cancelling: "no" | "once" | "again" = "no";
+  /** Cancels that are on their way to the target, and when the last one was delivered, in monotonic time. */
+  #cancels = 0;
+  #cancelledAtMs = Number.NEGATIVE_INFINITY;
+  #targetGone = false;
   #pausedCaller = false;
   #pausedTarget = false;
+
+  readonly #targetListeners: readonly (readonly [event: string, listener: (chunk: Buffer) => void])[] = [
+    ["data", (chunk) => this.#feed(() => this.#relay.receiveFromTarget(chunk))],
+    ["drain", () => this.#balance()],
+    ...["end", "error", "close"].map((event) => [event, () => this.#feed(() => this.#relay.targetClosed())] as const),
+  ];
 
   constructor(parts: PostgresSessionParts) {
     this.#parts = parts;
@@ -65,11 +79,7 @@ export class PostgresSession {
     caller.on("end", () => this.#end("caller_gone", null));
     caller.on("error", () => this.#end("caller_gone", null));
     caller.on("close", () => this.#end("caller_gone", null));
-    stream.on("data", (chunk: Buffer) => this.#feed(() => this.#relay.receiveFromTarget(chunk)));
-    stream.on("drain", () => this.#balance());
-    stream.on("end", () => this.#feed(() => this.#relay.targetClosed()));
-    stream.on("error", () => this.#feed(() => this.#relay.targetClosed()));
-    stream.on("close", () => this.#feed(() => this.#relay.targetClosed()));
+    for (const [event, listener] of this.#targetListeners) stream.on(event, listener);
     // Both were handed over paused.
     caller.resume();
     stream.resume();
@@ -79,6 +89,21 @@ export class PostgresSession {
     if (early.length > 0) this.#feed(() => this.#relay.receiveFromCaller(early));
     else this.#balance();
     return this.#ended;
+  }
+
+  get id(): SessionId {
+    return this.#parts.sessionLog.sessionId;
+  }
+
+  get strict(): boolean {
+    return this.#parts.judge.strict;
+  }
+
+  /** The policy has changed: ends the session when what runs in it would not run like this any more. */
+  reconsider(): void {
+    if (this.#endCode !== undefined || !this.#relay.busy) return;
+    const error = this.#parts.judge.reconsider();
+    if (error !== null) this.terminate(error);
   }
 
   /** No statement is running and no transaction is open. */
@@ -91,16 +116,21 @@ export class PostgresSession {
     this.#feed(() => this.#relay.terminate(error));
   }
 
-  /** The caller asked, with its key, to cancel what runs. One request at a time: each is a connection to the target. */
+  /**
+   * The caller asked, with its key, to cancel what runs: at the target, or here while it waits to be analysed. One request at a time:
+   * each is a connection to the target.
+   */
   cancel(): void {
     if (this.#endCode !== undefined) return;
+    if (!this.#relay.busy && this.#parts.judge.cancelPending()) return;
     if (this.#cancelling !== "no") {
       this.#cancelling = "again";
       return;
     }
     this.#cancelling = "once";
-    this.#parts.target
-      .cancel()
+    // A statement that waits for its record must have been sent before it can be hit.
+    (this.#forwardGate ?? Promise.resolve())
+      .then(() => this.#cancelTarget())
       .catch((error: unknown) => this.#parts.log.debug({ err: error }, "a cancel request could not be delivered"))
       .finally(() => {
         const again = this.#cancelling === "again";
@@ -227,7 +257,19 @@ export class PostgresSession {
 
   #cancelForLimit(): void {
     const settled = (): void => this.#feed(() => this.#relay.cancelSettled());
-    this.#parts.target.cancel().then(settled, settled);
+    this.#cancelTarget().then(settled, settled);
+  }
+
+  /** Every request for a cancel goes this way: the connection must not serve another session while one may still arrive. */
+  async #cancelTarget(): Promise<void> {
+    if (this.#targetGone) return;
+    this.#cancels += 1;
+    try {
+      await this.#parts.target.cancel();
+    } finally {
+      this.#cancels -= 1;
+      this.#cancelledAtMs = this.#parts.clock.monotonicMs();
+    }
   }
 
   /** Reads from each side only while the other can take it. */
@@ -266,6 +308,7 @@ export class PostgresSession {
     this.#endCode = code;
     if (code !== "closed" && !this.#relay.idle) this.#abandon();
     else this.#parts.judge.transactionEnded();
+    if ((code === "closed" || code === "caller_gone") && this.#canRelease) this.#releaseTarget();
     if (lastWords !== null && !this.#parts.caller.destroyed) this.#sayLast(lastWords);
     if (this.#unreleasedBytes === 0) this.#closeBoth();
     else setTimeout(() => this.#closeBoth(), GOODBYE_MS).unref();
@@ -277,7 +320,7 @@ export class PostgresSession {
    */
   #abandon(): void {
     const settled = (): void => void setTimeout(() => this.#parts.judge.transactionEnded(), SETTLE_MS).unref();
-    this.#parts.target.cancel().then(settled, settled);
+    this.#cancelTarget().then(settled, settled);
   }
 
   /** After what is still on its way to the disk; at once where the spool itself has failed (the sentence holds no data). */
@@ -305,9 +348,34 @@ export class PostgresSession {
     );
   }
 
+  /** Everything that was asked of the target is answered, and nothing is on its way there: another session may have it. */
+  get #canRelease(): boolean {
+    const { target, clock } = this.#parts;
+    const cancelled = this.#cancels > 0 || this.#cancelling !== "no" || clock.monotonicMs() - this.#cancelledAtMs < SETTLE_MS;
+    return (
+      target.release !== undefined &&
+      !target.stream.destroyed &&
+      target.stream.writableLength === 0 &&
+      this.#relay.idle &&
+      this.#relay.targetAtBoundary &&
+      this.#forwardGate === undefined &&
+      !this.#analysing &&
+      !cancelled
+    );
+  }
+
+  #releaseTarget(): void {
+    const { target } = this.#parts;
+    this.#targetGone = true;
+    target.stream.pause();
+    for (const [event, listener] of this.#targetListeners) target.stream.off(event, listener);
+    target.release?.();
+  }
+
   #closeBoth(): void {
     const { caller, target } = this.#parts;
-    target.stream.destroy();
+    if (!this.#targetGone) target.stream.destroy();
+    this.#targetGone = true;
     if (!caller.destroyed) {
       caller.end();
       setTimeout(() => caller.destroy(), GOODBYE_MS).unref();

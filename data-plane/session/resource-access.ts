@@ -3,7 +3,8 @@ import { GatewayError } from "@sluice/core/errors.ts";
 import type { Principal } from "@sluice/core/principal.ts";
 import type { Protocol, ResourceSpec } from "@sluice/core/snapshot.ts";
 import { mayReach } from "@sluice/inspect/policy/compile.ts";
-import type { PolicyInForce } from "../policy-watch/policy-store.ts";
+import type { CatalogEntry } from "../upstream/catalogs.ts";
+import type { PolicyInForce, PolicyStore } from "../policy-watch/policy-store.ts";
 
 export interface ResolvedResource {
   readonly resource: ResourceSpec;
@@ -27,11 +28,42 @@ export function findResource(policy: PolicyInForce, name: string, protocol: Prot
   return { resource, database };
 }
 
+/** Why a principal may not be here at all, whatever its token says; null: it may. */
+export function disabledError(policy: PolicyInForce, principal: Principal): GatewayError | null {
+  const entry = policy.disabled(principal);
+  if (entry === null) return null;
+  const reason = entry.reason === "" ? "An administrator has disabled you." : entry.reason;
+  return new GatewayError("killed", reason, {
+    hint: "An administrator has disabled this identity. Ask the platform team; connecting again does not help until it is enabled.",
+  });
+}
+
+/** Why nothing new may begin on a resource: nobody has said for too long that the policy still holds. Null: it may. */
+export function staleError(policies: PolicyStore, strict: boolean): GatewayError | null {
+  if (!policies.isStale(strict)) return null;
+  return new GatewayError(
+    "policy_stale",
+    "This gateway has not heard from the control plane for too long to know that its policy still holds.",
+    {
+      hint: "Connect to another gateway, or again later. Tell the platform team: this gateway does not reach the control plane.",
+    },
+  );
+}
+
+/** Records are durable before release: set on the resource, or because a classifier matches (unknown counts as matching). */
+export function recordsStrictly(resource: ResourceSpec, catalog: CatalogEntry): boolean {
+  const mode = resource.inspection.recording;
+  if (mode !== "auto") return mode === "strict";
+  return catalog.current?.labels.hasLabels ?? true;
+}
+
 /**
- * Why a session that was opened under an earlier policy must end under this one; null: it may go on. The resource is gone or out
- * of reach, or its name now means another database than the one the session talks to.
+ * Why a session that was opened under an earlier policy must end under this one; null: it may go on. The principal was disabled,
+ * the resource is gone or out of reach, or its name now means another database than the one the session talks to.
  */
 export function accessLost(policy: PolicyInForce, principal: Principal, opened: ResolvedResource): GatewayError | null {
+  const disabled = disabledError(policy, principal);
+  if (disabled !== null) return disabled;
   const { resource, database } = opened;
   const now = policy.resources.get(resource.name);
   if (now === undefined || now.protocol !== resource.protocol || !mayReach(policy.compiled, principal, now)) {

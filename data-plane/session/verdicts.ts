@@ -7,6 +7,7 @@ import { newDecisionId } from "@sluice/core/ids.ts";
 import type { Principal } from "@sluice/core/principal.ts";
 import type { Random } from "@sluice/core/random.ts";
 import type { ResourceSpec } from "@sluice/core/snapshot.ts";
+import { changesNothing } from "@sluice/inspect/policy/account.ts";
 import type { CompiledSnapshot } from "@sluice/inspect/policy/compile.ts";
 import { type DecideInput, decideBatch, mergeDecisions, type SessionFacts } from "@sluice/inspect/policy/decide.ts";
 import type { Decision } from "@sluice/inspect/policy/decision.ts";
@@ -37,7 +38,10 @@ export interface Verdict {
   readonly touches: boolean;
   /** Names or settings of the session change: what follows waits. */
   readonly settleFirst: boolean;
+  /** Some statement's own class changes something: it is not forwarded before its record is durable. */
   readonly writes: boolean;
+  /** Some effect of some statement needs the account that may write. */
+  readonly needsWriting: boolean;
   readonly changesCatalog: boolean;
   readonly policy: PolicyInForce;
   readonly state: CatalogState;
@@ -54,9 +58,6 @@ export interface VerdictParts {
   readonly facts: SessionFacts;
   readonly random: Random;
 }
-
-/** Classes that change nothing at the target: they may be forwarded before their record is durable. */
-const READING: ReadonlySet<string> = new Set(["read", "session", "transaction"]);
 
 export class Verdicts {
   readonly #parts: VerdictParts;
@@ -89,7 +90,7 @@ export class Verdicts {
     const decision = merged === null ? null : (limitedBatchRefusal(merged, decisions, models) ?? merged);
     const statements = models.map((model, index): JudgedStatement => {
       const masking = maskingFor(inputs[index]!);
-      const writing = model.columns !== null && model.effects.some((effect) => !READING.has(effect.class));
+      const writing = model.columns !== null && model.effects.some((effect) => !changesNothing(effect.class));
       return {
         model,
         decision: decisions[index]!,
@@ -104,7 +105,10 @@ export class Verdicts {
       permitted: decision === null || (decision.effect !== "deny" && decision.effect !== "approve"),
       touches: statements.some(({ model, masking }) => touchesProtected(model, masking, state)),
       settleFirst: models.some((model) => model.scopeChange !== null || model.changesCatalog || model.settings.length > 0),
-      writes: models.some((model) => !READING.has(model.class)),
+      writes: models.some((model) => !changesNothing(model.class)),
+      needsWriting: models.some(
+        (model) => !changesNothing(model.class) || model.effects.some((effect) => !changesNothing(effect.class)),
+      ),
       changesCatalog: models.some((model) => model.changesCatalog),
       policy,
       state,
@@ -127,6 +131,24 @@ export class Verdicts {
       decisionId: newDecisionId(random),
     };
   }
+}
+
+/** Nothing that a caller gets, or is kept from, differs. */
+export function sameOutcome(a: Verdict, b: Verdict): boolean {
+  return a === b || (a.permitted === b.permitted && outcomeOf(a) === outcomeOf(b));
+}
+
+/** How what is not foreseen would be masked. */
+const UNKNOWN = { origins: ["*"], exact: false } as const;
+
+function outcomeOf({ statements, touches }: Verdict): string {
+  const shown = statements.map(({ decision, masking, scanRules: rules, undoWhenExceeded, model }) => ({
+    rowsMax: decision.rowsMax,
+    undoWhenExceeded,
+    columns: [...(model.columns ?? []), UNKNOWN].map(({ origins, exact }) => masking.maskFor(origins, exact)?.operator ?? null),
+    scanned: rules.map(({ detector, operator }) => [detector.entity, operator]),
+  }));
+  return JSON.stringify({ touches, shown });
 }
 
 const sameAlways = new WeakMap<CompiledSnapshot, boolean>();
@@ -156,7 +178,7 @@ function limitedBatchRefusal(
   if (
     models.length < 2 ||
     decisions.every((decision) => decision.rowsMax === null) ||
-    models.every((model) => READING.has(model.class))
+    models.every((model) => changesNothing(model.class))
   )
     return null;
   return {

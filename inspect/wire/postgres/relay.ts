@@ -94,6 +94,16 @@ export class PostgresRelay {
     return this.#state.idle && this.#waiting === null && this.#copyLeft === 0 && this.#reader.empty;
   }
 
+  /** The target owes an answer: something of this session runs there, or may. */
+  get busy(): boolean {
+    return this.#state.answers.length > 0;
+  }
+
+  /** Nothing of a message of the target is still to come. */
+  get targetAtBoundary(): boolean {
+    return this.#target.atBoundary;
+  }
+
   get #full(): boolean {
     return this.#state.answers.length >= this.#state.limits.pipelineDepthMax;
   }

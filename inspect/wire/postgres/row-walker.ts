@@ -62,6 +62,11 @@ export class RowWalker {
     return this.#through > 0 && this.#throughReleased;
   }
 
+  /** The last message has come whole. */
+  get atBoundary(): boolean {
+    return this.#through === 0 && this.#partialBytes === 0;
+  }
+
   /** Rows released since this was last called. */
   takeRows(): number {
     const rows = this.#rows;

@@ -58,6 +58,10 @@ export class TargetSide {
     return this.#walker.insideReleasedRow;
   }
 
+  get atBoundary(): boolean {
+    return this.#walker.atBoundary;
+  }
+
   push(chunk: Buffer): void {
     this.#walker.push(chunk);
   }
