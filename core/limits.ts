@@ -219,6 +219,14 @@ export interface Limits {
   readonly keyCommandTimeoutMs: number;
   /** Nodes whose certificate ended are listed this long. */
   readonly nodeForgottenMs: number;
+  /** The control plane speaks on each control stream this often; a stream that is silent for three of these is dead. */
+  readonly nodeHeartbeatMs: number;
+  /** How often what nodes report is written to the store, for the other control planes. */
+  readonly nodeReportMs: number;
+  /** A node that takes nothing, or says nothing, for this long loses its control stream and may come back. */
+  readonly nodeStuckMs: number;
+  /** A node that was away this long is left out of the directory and its sessions count as lost. Restarts are shorter. */
+  readonly nodeGoneMs: number;
 }
 
 const KiB = 1024;
@@ -337,4 +345,8 @@ export const defaultLimits: Limits = {
   certificateRequestBytesMax: 8 * KiB,
   keyCommandTimeoutMs: 10_000,
   nodeForgottenMs: 7 * 24 * 3_600_000,
+  nodeHeartbeatMs: 1_000,
+  nodeReportMs: 4_000,
+  nodeStuckMs: 15_000,
+  nodeGoneMs: 60_000,
 };
