@@ -22,6 +22,8 @@ export type AuthorityRow = Selectable<AuthorityTable>;
 export const TRUST_TOPIC = "trust";
 /** A certificate that ended this long ago may still be presented by a machine whose clock is behind. */
 const CLOCK_MARGIN_MS = 3_600_000;
+/** Servers of callers are not recorded here: this long they have for taking a certificate of the new authority. */
+const RETIRING_MS_MIN = 3_600_000;
 
 export async function lockAuthorities(transaction: Transaction<Tables>): Promise<void> {
   await sql`select pg_advisory_xact_lock(${sql.lit(storeLocks.authorities)})`.execute(transaction);
@@ -130,6 +132,7 @@ export async function advanceAuthorities(db: Kysely<Tables>, nowMs: number): Pro
       .updateTable("authorities")
       .set({ state: "retired", retired_at: now, wrapped_key: null })
       .where("state", "=", "retiring")
+      .where("retiring_at", "<=", new Date(nowMs - RETIRING_MS_MIN))
       .where((eb) =>
         eb.not(
           eb.exists(

@@ -128,7 +128,7 @@ export async function openAuthority(options: AuthorityOptions): Promise<Authorit
     return await issueIn(transaction, request, held.current.signing, options);
   };
   const list = async (): Promise<readonly AuthoritySummary[]> =>
-    (await db.selectFrom("authorities").selectAll().orderBy("created_at", "desc").execute()).map(summarise);
+    (await db.selectFrom("authorities").selectAll().orderBy("sign_after", "desc").execute()).map(summarise);
 
   return {
     issueNode,
