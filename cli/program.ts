@@ -4,6 +4,7 @@
  */
 import { Command, CommanderError } from "commander";
 import { addApplyCommand } from "./commands/apply.ts";
+import { addConnectCommand } from "./commands/connect.ts";
 import { addDoctorCommand } from "./commands/doctor.ts";
 import { addManifestsCommand } from "./commands/manifests.ts";
 import { addNodesCommands } from "./commands/nodes.ts";
@@ -48,6 +49,7 @@ function buildProgram(context: CommandContext): Command {
   addPolicyCommand(program, context);
   addSessionsCommand(program, context);
   addRecordingsCommand(program, context);
+  addConnectCommand(program, context);
   addPsqlCommand(program, context);
   addNodesCommands(program, context);
   addPrincipalsCommand(program, context);

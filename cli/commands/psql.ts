@@ -5,7 +5,9 @@
 import path from "node:path";
 import type { Command } from "commander";
 import { GatewayError } from "@sluice/core/errors.ts";
+import type { AdminClient } from "../admin-client.ts";
 import { type CommandContext, NegativeAnswer, UsageError } from "../context.ts";
+import { measureGateways } from "../nearest-gateway.ts";
 import { findInstallation, type InstallationOptions, readAuthority, withInstallationOptions } from "../installation.ts";
 import type { ReadyFile } from "../ready-file.ts";
 import { findProgram } from "./find-program.ts";
@@ -52,7 +54,8 @@ async function psql(resource: string, more: readonly string[], options: PsqlOpti
   const { admin, ready } = await findInstallation(options, context);
   if (ready === undefined)
     throw new UsageError("psql needs a ready file (--ready-file): --server does not say where the listeners are.");
-  const { host, port } = listenerOf(ready);
+  // A control plane alone has no listeners: then the nearest gateway is taken.
+  const { host, port } = ready.listeners.length > 0 ? listenerOf(ready) : await nearestOf(admin, wish.subject);
   const token = await mintToken(admin, wish);
   if (wish.groups.length === 0) {
     context.err(`Connecting as ${wish.subject} without groups; policies usually go by group: --group NAME.\n`);
@@ -78,6 +81,12 @@ async function psql(resource: string, more: readonly string[], options: PsqlOpti
   const commands = (options.command ?? []).flatMap((sql) => ["-c", sql]);
   const status = await context.runProgram(program, [connection, ...commands, ...more], { PGPASSWORD: token });
   if (status !== 0) throw new NegativeAnswer(); // psql has said why
+}
+
+async function nearestOf(admin: AdminClient, chooser: string): Promise<{ readonly host: string; readonly port: number }> {
+  const [nearest] = await measureGateways(admin, "postgres", chooser);
+  if (nearest !== undefined && Number.isFinite(nearest.roundTripMs)) return nearest;
+  throw new GatewayError("node_unreachable", "No gateway answers from here.", { hint: "`sluice nodes list` shows them." });
 }
 
 /** Host and port of the first PostgreSQL listener. Throws GatewayError when there is none. */
