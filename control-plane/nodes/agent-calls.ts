@@ -43,7 +43,8 @@ export function createAgentCalls({ db, changes, feed, hub, log }: AgentCallsOpti
       if (spec === undefined) return;
       const rows = (await readNodes(db)).filter((row) => row.isKnown && row.isFresh && !row.status.left);
       const agents = chooseAgents(rows, spec.agents ?? {}, gateway.certificate.name);
-      if (agents.length === 0) log.warn({ resource, gateway: gateway.certificate.name }, "no agent that reaches the resource is connected");
+      if (agents.length === 0)
+        log.warn({ resource, gateway: gateway.certificate.name }, "no agent that reaches the resource is connected");
       for (const { name } of agents) {
         if (!tell(name, gateway.certificate.name)) await changes.notify(db, TOPIC, `${name} ${gateway.certificate.name}`);
       }

@@ -31,5 +31,7 @@ export function chooseAgents<Candidate extends AgentCandidate>(
 
 /** Spreads gateways over agents that are equal otherwise (rendezvous hashing). */
 function rankOf(agent: string, gateway: string): string {
-  return createHash("sha256").update(JSON.stringify([agent, gateway])).digest("hex");
+  return createHash("sha256")
+    .update(JSON.stringify([agent, gateway]))
+    .digest("hex");
 }

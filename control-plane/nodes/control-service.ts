@@ -112,7 +112,10 @@ async function welcome(
   try {
     agreeOn(hello);
   } catch (error) {
-    log.warn({ role, node: name, capability: hello.capability }, "a node of a version that is too far from this one was sent away");
+    log.warn(
+      { role, node: name, capability: hello.capability },
+      "a node of a version that is too far from this one was sent away",
+    );
     throw error;
   }
   const facts = helloFromProto(hello);
@@ -147,7 +150,8 @@ async function listen(options: ControlServiceOptions, node: ConnectedNode, incom
     }
     node.end(null);
   } catch (error) {
-    if (!node.outbox.ended) options.log.info({ node: node.key, reason: toGatewayError(error).code }, "a node's control stream broke");
+    if (!node.outbox.ended)
+      options.log.info({ node: node.key, reason: toGatewayError(error).code }, "a node's control stream broke");
     node.end(null);
   }
 }
@@ -165,7 +169,11 @@ async function take(options: ControlServiceOptions, node: ConnectedNode, { repor
     }
     case "snapshotVerdict": {
       const { sequence, version, accepted, fault } = report.value;
-      const rejected = accepted ? null : fault === undefined ? new GatewayError("internal", "The node gave no reason.") : fromFault(fault);
+      const rejected = accepted
+        ? null
+        : fault === undefined
+          ? new GatewayError("internal", "The node gave no reason.")
+          : fromFault(fault);
       if (rejected !== null) {
         log.warn({ node: node.key, sequence: Number(sequence), code: rejected.code }, "a node did not take a snapshot");
       }

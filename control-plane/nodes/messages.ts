@@ -59,7 +59,11 @@ const roles: Readonly<Record<NodeRole, Role>> = {
 };
 
 function addressesToProto({ control, sessions, callers }: NodeAddresses): MessageInitShape<typeof AddressesSchema> {
-  return { control: control ?? "", sessions: sessions ?? "", callers: callers.postgres === undefined ? {} : { postgres: callers.postgres } };
+  return {
+    control: control ?? "",
+    sessions: sessions ?? "",
+    callers: callers.postgres === undefined ? {} : { postgres: callers.postgres },
+  };
 }
 
 function addressesFromProto(addresses: Addresses | undefined): NodeAddresses {

@@ -95,7 +95,7 @@ class Hub implements NodeHub {
     this.#confirmedAtMs = this.#options.clock.monotonicMs();
     this.#stops.push(
       feed.onNewest((stored) => this.#each((node) => this.#sendSnapshot(node, stored))),
-      onTrustChange(() => this.#trustChanged()),
+      onTrustChange(() => void this.#trustChanged()),
       this.directory.onChange(() => this.#each((node) => this.#sendDirectory(node))),
       changes.onChange(LEFT_TOPIC, (payload) => this.#reclaim(payload)),
     );
@@ -108,7 +108,10 @@ class Hub implements NodeHub {
     const older = this.nodes.get(node.key);
     this.nodes.set(node.key, node);
     if (older !== undefined) {
-      log.warn({ node: node.key }, "a newer connection of this node replaces the older: two processes with one identity, or a half-open connection");
+      log.warn(
+        { node: node.key },
+        "a newer connection of this node replaces the older: two processes with one identity, or a half-open connection",
+      );
       older.end(
         new GatewayError("unauthorized", "Another process connected with the identity of this node.", {
           hint: "Each process needs a name and a data directory of its own.",
@@ -161,7 +164,9 @@ class Hub implements NodeHub {
 
   #announce(): void {
     const { changes, db, log } = this.#options;
-    changes.notify(db, NODES_TOPIC, "").catch((error: unknown) => log.warn({ err: error }, "other replicas do not hear of a node"));
+    changes
+      .notify(db, NODES_TOPIC, "")
+      .catch((error: unknown) => log.warn({ err: error }, "other replicas do not hear of a node"));
   }
 
   #beat(): void {
@@ -172,7 +177,9 @@ class Hub implements NodeHub {
     this.#each((node) => {
       if (node.outbox.stuckForMs() > times.stuckMs || node.silentForMs() > times.stuckMs) {
         log.warn({ node: node.key }, "a node takes nothing or says nothing: its stream is ended");
-        node.end(new GatewayError("node_unreachable", "This node did not keep up with its control stream.", { hint: "Connect again." }));
+        node.end(
+          new GatewayError("node_unreachable", "This node did not keep up with its control stream.", { hint: "Connect again." }),
+        );
         return;
       }
       node.outbox.latest({ case: "heartbeat", value: { snapshotSequence, nowMs } });
@@ -198,6 +205,7 @@ class Hub implements NodeHub {
     const newest = await readNewestSequence(db);
     if (newest !== null && feed.newest !== null && newest <= feed.newest.sequence) this.#confirmedAtMs = askedAtMs;
     else await this.#options.reload();
+    if (await this.#options.signing.refresh()) this.#sendSnapshots();
     await nodeStore.writeReports(
       db,
       replica,
@@ -219,7 +227,7 @@ class Hub implements NodeHub {
     void this.#lookAtStore();
   }
 
-  #trustChanged(): void {
+  async #trustChanged(): Promise<void> {
     const { revokedSerials } = this.#options.trust();
     this.#each((node) => {
       if (revokedSerials.has(node.certificate.serial)) {
@@ -227,9 +235,19 @@ class Hub implements NodeHub {
         return;
       }
       this.#sendTrust(node);
-      const { newest } = this.#options.feed;
-      if (newest !== null) this.#sendSnapshot(node, newest);
     });
+    try {
+      await this.#options.signing.refresh();
+      this.#sendSnapshots();
+    } catch (error) {
+      // Asked for again with the next look at the store.
+      this.#options.log.error({ err: error }, "no signer of snapshots after a change of authorities");
+    }
+  }
+
+  #sendSnapshots(): void {
+    const { newest } = this.#options.feed;
+    if (newest !== null) this.#each((node) => this.#sendSnapshot(node, newest));
   }
 
   #sendTrust(node: ConnectedNode): void {

@@ -115,12 +115,7 @@ export async function writeReports(
 }
 
 /** Only when no other replica has taken over. `orderly`: it drained first, so it is not coming back as it was. */
-export async function writeLeft(
-  db: Kysely<Tables>,
-  replica: string,
-  { role, name }: NodeKey,
-  orderly: boolean,
-): Promise<void> {
+export async function writeLeft(db: Kysely<Tables>, replica: string, { role, name }: NodeKey, orderly: boolean): Promise<void> {
   await sql`
     update nodes set status = coalesce(status, '{}'::jsonb) || '{"left": true}'::jsonb,
       connected_to = ${orderly ? null : sql`connected_to`}

@@ -43,7 +43,9 @@ export function createRemoteExplainer(
   return {
     explain: async (request) => {
       if (questions.size >= QUESTIONS_MAX) {
-        throw new GatewayError("analysis_unavailable", "Too many explanations are under way.", { hint: "Try again in a moment." });
+        throw new GatewayError("analysis_unavailable", "Too many explanations are under way.", {
+          hint: "Try again in a moment.",
+        });
       }
       const node = nextGateway();
       const id = Buffer.from(random.bytes(16)).toString("base64url");
@@ -51,7 +53,9 @@ export function createRemoteExplainer(
         questions.set(id, { node, resolve, reject });
       });
       const timer = setTimeout(() => {
-        questions.get(id)?.reject(new GatewayError("analysis_unavailable", "The gateway did not answer in time.", { hint: "Try again." }));
+        questions
+          .get(id)
+          ?.reject(new GatewayError("analysis_unavailable", "The gateway did not answer in time.", { hint: "Try again." }));
       }, deadlineMs);
       try {
         const sent = node.outbox.command({ case: "explain", value: { requestId: id, request: JSON.stringify(request) } });
@@ -67,12 +71,15 @@ export function createRemoteExplainer(
       if (question?.node !== node) return; // late, or not its question
       if (outcome.case === "fault") question.reject(fromFault(outcome.value));
       else if (outcome.case === "decision") answerWith(question, outcome.value);
-      else question.reject(new GatewayError("internal", "The gateway gave an answer that this control plane does not understand."));
+      else
+        question.reject(new GatewayError("internal", "The gateway gave an answer that this control plane does not understand."));
     },
     lost: (node) => {
       for (const question of questions.values()) {
         if (question.node !== node) continue;
-        question.reject(new GatewayError("analysis_unavailable", "The gateway went away before it answered.", { hint: "Try again." }));
+        question.reject(
+          new GatewayError("analysis_unavailable", "The gateway went away before it answered.", { hint: "Try again." }),
+        );
       }
     },
   };

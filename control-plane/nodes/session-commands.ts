@@ -116,7 +116,9 @@ function tell(node: ConnectedNode, commands: readonly EndSession[]): void {
     node.toldCommands.add(command.commandId);
     if (node.outbox.command({ case: "endSessions", value: command })) continue;
     // It must not go on with a session that was ended: it connects again and is told then.
-    node.end(new GatewayError("node_unreachable", "This gateway does not keep up with its control stream.", { hint: "Connect again." }));
+    node.end(
+      new GatewayError("node_unreachable", "This gateway does not keep up with its control stream.", { hint: "Connect again." }),
+    );
     return;
   }
 }

@@ -27,10 +27,7 @@ export interface CheckedManifests {
 }
 
 /** `development`: the built-in issuers of all replicas that have one; added to the snapshot. */
-export function checkManifests(
-  files: readonly ManifestFile[],
-  development: readonly IdentityProviderSpec[],
-): CheckedManifests {
+export function checkManifests(files: readonly ManifestFile[], development: readonly IdentityProviderSpec[]): CheckedManifests {
   const set = parseManifests(files);
   const faults: ManifestFault[] = set.faults.map(({ file, line, column, message }) => ({
     file,

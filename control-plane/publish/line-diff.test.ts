@@ -25,7 +25,9 @@ it("bounds its work for texts that have nothing in common", () => {
 
 it("turns the one text into the other when it is applied", () => {
   const line = fc.constantFrom("a\n", "b\n", "c\n", "\n", "-\n", "+ x\n");
-  const text = fc.tuple(fc.array(line, { maxLength: 40 }), fc.constantFrom("", "end")).map(([lines, end]) => lines.join("") + end);
+  const text = fc
+    .tuple(fc.array(line, { maxLength: 40 }), fc.constantFrom("", "end"))
+    .map(([lines, end]) => lines.join("") + end);
   fc.assert(
     fc.property(text, text, (before, after) => {
       expect(applyDiff(before, unifiedDiff(before, after, names))).toBe(after);

@@ -62,10 +62,7 @@ function shortestEdits(before: readonly string[], after: readonly string[]): rea
       if (x >= before.length && x - diagonal >= after.length) return walkBack(trace, before, after);
     }
   }
-  return [
-    ...before.map((line): Edit => ({ kind: "deleted", line })),
-    ...after.map((line): Edit => ({ kind: "inserted", line })),
-  ];
+  return [...before.map((line): Edit => ({ kind: "deleted", line })), ...after.map((line): Edit => ({ kind: "inserted", line }))];
 }
 
 function walkBack(trace: Trace, before: readonly string[], after: readonly string[]): readonly Edit[] {
@@ -125,7 +122,9 @@ const marks: Readonly<Record<Edit["kind"], string>> = { same: " ", deleted: "-",
 function showHunk({ skippedBefore, skippedAfter, edits }: Hunk): string {
   const before = edits.filter(({ kind }) => kind !== "inserted").length;
   const after = edits.filter(({ kind }) => kind !== "deleted").length;
-  const lines = edits.map(({ kind, line }) => `${marks[kind]}${line.endsWith("\n") ? line : `${line}\n\\ No newline at end of file\n`}`);
+  const lines = edits.map(
+    ({ kind, line }) => `${marks[kind]}${line.endsWith("\n") ? line : `${line}\n\\ No newline at end of file\n`}`,
+  );
   return `@@ -${range(skippedBefore, before)} +${range(skippedAfter, after)} @@\n${lines.join("")}`;
 }
 

@@ -85,7 +85,10 @@ export function createPublisher(options: PublisherOptions): Publisher {
     if (result instanceof Refused) return { ok: false, faults: result.faults };
     feed.take(result.stored);
     const { version } = result.stored.snapshot;
-    log.info({ version, sequence: Number(result.stored.sequence), documents: result.changes.length, origin }, "manifests applied");
+    log.info(
+      { version, sequence: Number(result.stored.sequence), documents: result.changes.length, origin },
+      "manifests applied",
+    );
     return { ok: true, version, applied: result.changes };
   };
 

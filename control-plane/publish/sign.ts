@@ -14,21 +14,14 @@ import {
   type TrustBundleSchema,
 } from "@sluice/proto/sluice/common/v1/common_pb.ts";
 import type { TrustBundle } from "@sluice/rpc/node-identity.ts";
-import { snapshotSignatureInput } from "@sluice/rpc/signed-content.ts";
+import type { SnapshotSigner } from "../ca/snapshot-signer.ts";
 import type { StoredSnapshot } from "../store/snapshot-store.ts";
 
 export type SignedContentInit = MessageInitShape<typeof SignedContentSchema>;
 
-/** The key that signs and its certificate, which an authority issued for that. */
-export interface SnapshotSigner {
-  /** DER. */
-  readonly certificate: Uint8Array;
-  sign(bytes: Uint8Array): Uint8Array;
-}
-
 export interface SigningOptions {
   /** In force now; may change while running. */
-  readonly signer: () => SnapshotSigner;
+  readonly signer: () => Promise<SnapshotSigner>;
   readonly trust: () => TrustBundle;
   readonly lease: { readonly ms: number; readonly strictMs: number };
   readonly clock: Clock;
@@ -41,20 +34,28 @@ export type Audience =
 export interface SnapshotSigning {
   /** Signed for this audience. The same value again while snapshot, trust and signer are the same. */
   contentFor(stored: StoredSnapshot, audience: Audience): SignedContentInit;
+  /** Asks for the signer in force. True: it is another one, so what was signed should be sent anew. */
+  refresh(): Promise<boolean>;
 }
 
-export function createSnapshotSigning(options: SigningOptions): SnapshotSigning {
+/** Rejects when there is no signer. */
+export async function openSnapshotSigning(options: SigningOptions): Promise<SnapshotSigning> {
+  let signer = await options.signer();
   let made = { state: "", contents: new Map<string, SignedContentInit>() };
   return {
+    refresh: async () => {
+      const before = signer.serial;
+      signer = await options.signer();
+      return signer.serial !== before;
+    },
     contentFor: (stored, audience) => {
-      const signer = options.signer();
       const trust = options.trust();
       const state = stateKey(stored, signer, trust);
       if (made.state !== state) made = { state, contents: new Map() };
       const key = audienceKey(audience);
       const known = made.contents.get(key);
       if (known !== undefined) return known;
-      const content = signContent(options, stored, audience);
+      const content = signContent(options, signer, stored, audience);
       made.contents.set(key, content);
       return content;
     },
@@ -69,7 +70,12 @@ export function trustToProto(trust: TrustBundle): MessageInitShape<typeof TrustB
   };
 }
 
-function signContent({ signer, trust, lease, clock }: SigningOptions, stored: StoredSnapshot, audience: Audience): SignedContentInit {
+function signContent(
+  { trust, lease, clock }: SigningOptions,
+  signer: SnapshotSigner,
+  stored: StoredSnapshot,
+  audience: Audience,
+): SignedContentInit {
   const content = toBinary(
     SnapshotContentSchema,
     create(SnapshotContentSchema, {
@@ -84,8 +90,7 @@ function signContent({ signer, trust, lease, clock }: SigningOptions, stored: St
       trust: trustToProto(trust()),
     }),
   );
-  const { certificate, sign } = signer();
-  return { content, signature: sign(snapshotSignatureInput(content)), signerCertificate: certificate };
+  return { content, signature: signer.sign(content), signerCertificate: signer.certificate };
 }
 
 /** An agent learns of no more than what it may reach: neither policies nor others' targets. */
@@ -100,8 +105,7 @@ export function carries(labels: Readonly<Record<string, string>>, wanted: Readon
 }
 
 function stateKey(stored: StoredSnapshot, signer: SnapshotSigner, trust: TrustBundle): string {
-  const certificate = Buffer.from(signer.certificate).toString("base64");
-  return JSON.stringify([String(stored.sequence), certificate, trust.authorities, [...trust.revokedSerials].toSorted()]);
+  return JSON.stringify([String(stored.sequence), signer.serial, trust.authorities, [...trust.revokedSerials].toSorted()]);
 }
 
 function audienceKey(audience: Audience): string {

@@ -16,6 +16,15 @@ export interface SessionIndexOptions {
   readonly clock: Clock;
   readonly limits: Limits;
   readonly log: Logger;
+  /** The only gateway is in this process: what ran before it started is lost. Otherwise sessions outlive control planes. */
+  readonly isAlone: boolean;
+}
+
+/** Where records come from: a gateway, its spool, and the place in the spool where the gateway's present run began. */
+export interface RecordsOrigin {
+  readonly gateway: string;
+  readonly spoolId: string;
+  readonly runStart: bigint | number;
 }
 
 /** A session as the API shows it. */
@@ -34,38 +43,49 @@ export interface SessionSummary {
   readonly closeCode: string | null;
 }
 
+export interface SessionIndexConsumer extends RecordConsumer {
+  /** `consume`, of a gateway elsewhere. Several replicas may take batches at the same time, and the same one twice. */
+  consumeFrom(origin: RecordsOrigin, records: readonly SessionRecord[]): Promise<void>;
+}
+
 export interface SessionIndex {
-  readonly consumer: RecordConsumer;
+  readonly consumer: SessionIndexConsumer;
+  /**
+   * Marks sessions lost whose gateway has been away for `goneMs`, was forgotten, or began anew since. Returns how many. Meant for one
+   * replica at a time; harmless on several.
+   */
+  markLost(goneMs: number): Promise<number>;
   /** Newest first, `limits.sessionListMax` at most. */
   list(): Promise<readonly SessionSummary[]>;
   get(id: string): Promise<SessionSummary | undefined>;
 }
 
-/** Rows in one INSERT: fourteen parameters each, 65,535 allowed. */
+/** Rows in one INSERT: sixteen parameters each, 65,535 allowed. */
 const ROWS_PER_INSERT = 1_000;
 
-/** Marks sessions that an earlier run left open as lost, so call it before any gateway of this run serves. */
+/** Alone, it marks sessions that an earlier run left open as lost, so call it before the gateway of this run serves. */
 export async function openSessionIndex(options: SessionIndexOptions): Promise<SessionIndex> {
-  const { db, limits, log } = options;
-  const runStartedAtMs = options.clock.nowMs();
-  const lost = await db
-    .updateTable("sessions")
-    .set((row) => ({ state: "lost", ended_at: row.ref("last_seen_at") }))
-    .where("state", "=", "active")
-    .executeTakeFirst();
-  if (lost.numUpdatedRows > 0n) log.warn({ sessions: Number(lost.numUpdatedRows) }, "sessions of an earlier run were lost");
+  const { db, limits, log, isAlone } = options;
+  // Where gateways are elsewhere, this process's start says nothing about their sessions.
+  const runStartedAtMs = isAlone ? options.clock.nowMs() : 0;
+  if (isAlone) await loseAll(db, log);
+
+  const add = async (records: readonly SessionRecord[], origin: RecordsOrigin | null): Promise<void> => {
+    const bySession = groupBySession(records);
+    if (bySession.size === 0 && origin === null) return;
+    await db.transaction().execute(async (transaction) => {
+      await addRecords(transaction, bySession, { runStartedAtMs, origin, log });
+      if (origin !== null) await loseEarlierRuns(transaction, origin, log);
+    });
+  };
 
   return {
     consumer: {
       name: "session-index",
-      consume: async (records) => {
-        const bySession = groupBySession(records);
-        if (bySession.size === 0) return;
-        await db.transaction().execute(async (transaction) => {
-          await addRecords(transaction, bySession, runStartedAtMs, log);
-        });
-      },
+      consume: async (records) => await add(records, null),
+      consumeFrom: async (origin, records) => await add(records, origin),
     },
+    markLost: async (goneMs) => await loseGone(db, goneMs, log),
     list: async () => {
       const rows = await db
         .selectFrom("sessions")
@@ -94,11 +114,49 @@ function groupBySession(records: readonly SessionRecord[]): Map<string, SessionR
   return bySession;
 }
 
+async function loseAll(db: Kysely<Tables>, log: Logger): Promise<void> {
+  const lost = await db
+    .updateTable("sessions")
+    .set((row) => ({ state: "lost", ended_at: row.ref("last_seen_at") }))
+    .where("state", "=", "active")
+    .executeTakeFirst();
+  if (lost.numUpdatedRows > 0n) log.warn({ sessions: Number(lost.numUpdatedRows) }, "sessions of an earlier run were lost");
+}
+
+/** Places in one spool only grow, so a run that began later says that the ones before are over. Other spools tell nothing of the order. */
+async function loseEarlierRuns(db: Kysely<Tables>, { gateway, spoolId, runStart }: RecordsOrigin, log: Logger): Promise<void> {
+  const { numAffectedRows } = await sql`
+    update sessions set state = 'lost', ended_at = last_seen_at
+    where state = 'active' and gateway = ${gateway} and split_part(spool, '/', 1) = ${spoolId}
+      and split_part(spool, '/', 2)::numeric < ${String(runStart)}::numeric`.execute(db);
+  if (numAffectedRows !== undefined && numAffectedRows > 0n) {
+    log.warn({ gateway, sessions: Number(numAffectedRows) }, "sessions of an earlier run of a gateway were lost");
+  }
+}
+
+async function loseGone(db: Kysely<Tables>, goneMs: number, log: Logger): Promise<number> {
+  const { numAffectedRows = 0n } = await sql`
+    update sessions set state = 'lost', ended_at = sessions.last_seen_at
+    where state = 'active' and gateway is not null and not exists (
+      select from nodes
+      where nodes.role = 'gateway' and nodes.name = sessions.gateway and nodes.revoked_at is null
+        and (nodes.connected_to is not null or nodes.last_seen_at > clock_timestamp() - ${goneMs} * interval '1 millisecond')
+        and sessions.started_at >= to_timestamp(coalesce((nodes.status->>'startedAtMs')::float8, 0) / 1000))`.execute(db);
+  if (numAffectedRows > 0n)
+    log.warn({ sessions: Number(numAffectedRows) }, "sessions were lost: their gateways are gone or began anew");
+  return Number(numAffectedRows);
+}
+
+interface Adding {
+  readonly runStartedAtMs: number;
+  readonly origin: RecordsOrigin | null;
+  readonly log: Logger;
+}
+
 async function addRecords(
   db: Kysely<Tables>,
   bySession: ReadonlyMap<string, readonly SessionRecord[]>,
-  runStartedAtMs: number,
-  log: Logger,
+  { runStartedAtMs, origin, log }: Adding,
 ): Promise<void> {
   const ids = [...bySession.keys()].sort(); // one order of locking for everybody
   const known = new Map<string, SessionRow>();
@@ -118,10 +176,12 @@ async function addRecords(
     if (after === undefined) log.warn({ session: id }, "records of a session whose beginning is unknown: not in the index");
     else if (after !== before) changed.push(after);
   }
-  for (let at = 0; at < changed.length; at += ROWS_PER_INSERT) await upsert(db, changed.slice(at, at + ROWS_PER_INSERT));
+  for (let at = 0; at < changed.length; at += ROWS_PER_INSERT) await upsert(db, changed.slice(at, at + ROWS_PER_INSERT), origin);
 }
 
-async function upsert(db: Kysely<Tables>, rows: readonly SessionRow[]): Promise<void> {
+async function upsert(db: Kysely<Tables>, rows: readonly SessionRow[], origin: RecordsOrigin | null): Promise<void> {
+  const gateway = origin?.gateway ?? null;
+  const spool = origin === null ? null : `${origin.spoolId}/${origin.runStart}`;
   await db
     .insertInto("sessions")
     .values(
@@ -140,19 +200,27 @@ async function upsert(db: Kysely<Tables>, rows: readonly SessionRow[]): Promise<
         close_code: row.closeCode,
         last_sequence: row.lastSequence,
         last_seen_at: new Date(row.lastSeenAtMs),
+        gateway,
+        spool,
       })),
     )
     .onConflict((conflict) =>
-      conflict.column("id").doUpdateSet((row) => ({
-        ended_at: row.ref("excluded.ended_at"),
-        state: row.ref("excluded.state"),
-        statements: row.ref("excluded.statements"),
-        denied: row.ref("excluded.denied"),
-        masked: row.ref("excluded.masked"),
-        close_code: row.ref("excluded.close_code"),
-        last_sequence: row.ref("excluded.last_sequence"),
-        last_seen_at: row.ref("excluded.last_seen_at"),
-      })),
+      // A row that did not exist when it was asked for may have been made meanwhile, by a replica that knows more.
+      conflict
+        .column("id")
+        .doUpdateSet((row) => ({
+          ended_at: row.ref("excluded.ended_at"),
+          state: row.ref("excluded.state"),
+          statements: row.ref("excluded.statements"),
+          denied: row.ref("excluded.denied"),
+          masked: row.ref("excluded.masked"),
+          close_code: row.ref("excluded.close_code"),
+          last_sequence: row.ref("excluded.last_sequence"),
+          last_seen_at: row.ref("excluded.last_seen_at"),
+          gateway: row.ref("excluded.gateway"),
+          spool: row.ref("excluded.spool"),
+        }))
+        .where((eb) => eb("excluded.last_sequence", ">=", eb.ref("sessions.last_sequence"))),
     )
     .execute();
 }
