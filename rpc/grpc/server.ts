@@ -69,6 +69,7 @@ class NodeListener implements GrpcServer {
   readonly #tls: TlsServer;
   readonly #connections = new Set<TLSSocket>();
   readonly #stopFollowing: () => void;
+  #address = "";
   #closing: Promise<void> | undefined;
 
   constructor(options: ServeGrpcOptions) {
@@ -110,9 +111,9 @@ class NodeListener implements GrpcServer {
     this.#stopFollowing = identity.onChange(() => this.#follow());
   }
 
+  /** As bound; stays what it was after the end. */
   get address(): string {
-    const { address, port, family } = this.#tls.address() as AddressInfo; // TCP and listening, so neither a path nor null
-    return family === "IPv6" ? `[${address}]:${port}` : `${address}:${port}`;
+    return this.#address;
   }
 
   async listen(): Promise<void> {
@@ -129,6 +130,8 @@ class NodeListener implements GrpcServer {
       });
       this.#tls.listen({ host, port }, () => {
         this.#tls.removeAllListeners("error");
+        const bound = this.#tls.address() as AddressInfo; // TCP and listening, so neither a path nor null
+        this.#address = bound.family === "IPv6" ? `[${bound.address}]:${bound.port}` : `${bound.address}:${bound.port}`;
         this.#tls.on("error", (error) => this.#options.log.error({ err: error }, "listener for nodes failed"));
         resolve();
       });

@@ -4,7 +4,7 @@
  * Must never take two spellings for one node: what does not encode back to the same text is no node.
  */
 import "reflect-metadata";
-import { webcrypto, X509Certificate } from "node:crypto";
+import { createPrivateKey, createPublicKey, webcrypto, X509Certificate } from "node:crypto";
 import { Pkcs10CertificateRequestGenerator } from "@peculiar/x509";
 import type { NodeCertificate, NodeRole } from "../nodes.ts";
 
@@ -65,14 +65,24 @@ export async function makeKeyAndRequest(): Promise<{
   readonly privateKeyPem: string;
   readonly certificateRequestDer: Uint8Array;
 }> {
-  const keys = await webcrypto.subtle.generateKey(nodeKeyAlgorithm, true, ["sign", "verify"]);
+  const { privateKey } = await webcrypto.subtle.generateKey(nodeKeyAlgorithm, true, ["sign", "verify"]);
+  const privateKeyPem = toPem("PRIVATE KEY", Buffer.from(await webcrypto.subtle.exportKey("pkcs8", privateKey)));
+  return { privateKeyPem, certificateRequestDer: await makeRequest(privateKeyPem) };
+}
+
+/** A request (PKCS #10, DER) for a key that is there already. */
+export async function makeRequest(privateKeyPem: string): Promise<Uint8Array> {
+  const key = createPrivateKey(privateKeyPem);
+  const publicKey = createPublicKey(key);
   const request = await Pkcs10CertificateRequestGenerator.create({
     name: "CN=sluice",
-    keys,
+    keys: {
+      privateKey: key.toCryptoKey(nodeKeyAlgorithm, false, ["sign"]),
+      publicKey: publicKey.toCryptoKey(nodeKeyAlgorithm, true, ["verify"]),
+    },
     signingAlgorithm: nodeSigningAlgorithm,
   });
-  const key = Buffer.from(await webcrypto.subtle.exportKey("pkcs8", keys.privateKey));
-  return { privateKeyPem: toPem("PRIVATE KEY", key), certificateRequestDer: new Uint8Array(request.rawData) };
+  return new Uint8Array(request.rawData);
 }
 
 /** RFC 7468. */
