@@ -77,33 +77,36 @@ describe("a session", () => {
     const agent = await harness.agent("a1", { serve: (socket) => void socket.pause() });
     const target = await harness.open();
     const block = Buffer.alloc(64 * 1024, 120);
-    // Towards the target: full at some point, not before its turn, and empty again when the agent reads.
-    let written = 0;
-    while (target.stream.write(block) && written < 1_000) written += 1;
-    expect(target.stream.writableNeedDrain).toBe(true);
+    const blocks = 512;
     const socket = agent.sessions.get(1n)!;
-    socket.resume();
-    await once(target.stream, "drain");
-    // Towards the gateway: as long as nobody reads there, what the agent writes stays with the agent.
-    let sent = 0;
-    const write = (): void => {
-      while (sent < 512 && socket.write(block)) sent += 1;
-    };
-    socket.on("drain", write);
-    write();
-    let before = -1;
-    while (before !== sent) {
-      before = sent;
-      await new Promise((resolve) => setTimeout(resolve, 50));
+    const totals = { toTarget: 0, toGateway: 0 };
+    target.stream.on("data", (chunk: Buffer) => void (totals.toGateway += chunk.length));
+    socket.on("data", (chunk: Buffer) => void (totals.toTarget += chunk.length));
+    for (const [from, to, total] of [
+      [target.stream, socket, "toTarget"],
+      [socket, target.stream, "toGateway"],
+    ] as const) {
+      to.pause();
+      let sent = 0;
+      const write = (): void => {
+        while (sent < blocks) {
+          sent += 1;
+          if (!from.write(block)) return;
+        }
+      };
+      from.on("drain", write);
+      write();
+      // Until it has stopped: buffers of both kernels are full, and those of both processes hold little.
+      for (let before = -1; before !== sent; ) {
+        before = sent;
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+      expect(sent).toBeLessThan(blocks);
+      expect(to.readableLength).toBeLessThan(1024 * 1024);
+      expect(from.writableLength).toBeLessThan(1024 * 1024);
+      to.resume();
+      await until(() => totals[total] === blocks * block.length);
     }
-    expect(sent).toBeLessThan(512);
-    expect(target.stream.readableLength).toBeLessThan(1024 * 1024);
-    let received = 0;
-    target.stream.on("data", (chunk: Buffer) => {
-      received += chunk.length;
-    });
-    target.stream.resume();
-    await until(() => sent === 512 && received >= 512 * block.length);
   });
 
   it("goes on when the agent's control stream ends, and no other begins", async () => {
