@@ -8,7 +8,7 @@ import type { Logger } from "pino";
 import type { Analyser } from "./analysis/analyser.ts";
 import type { TokenVerifier } from "./identity/token-verifier.ts";
 import type { Admission } from "./listen/admission.ts";
-import type { ReloadingCertificate } from "./listen/certificate.ts";
+import type { ServerCertificate } from "./listen/certificate.ts";
 import type { PolicyStore } from "./policy-watch/policy-store.ts";
 import type { CancelKeys } from "./session/cancel-keys.ts";
 import type { LiveSessions } from "./session/live-sessions.ts";
@@ -25,7 +25,7 @@ export interface GatewayParts {
   readonly cancelKeys: CancelKeys;
   readonly sessions: LiveSessions;
   /** Null only where the configuration says plain text on loopback. */
-  readonly certificate: ReloadingCertificate | null;
+  readonly certificate: ServerCertificate | null;
   readonly limits: Limits;
   readonly clock: Clock;
   readonly random: Random;

@@ -24,7 +24,7 @@ test("a gateway that cannot start leaves no port and no subscription behind", as
   const listener = (port: number) =>
     ({ protocol: "postgres", listen: { host: "127.0.0.1", port }, proxyProtocolFrom: [], advertise: null }) as const;
   const starting = startGateway({
-    config: { listeners: [listener(first.port), listener(taken.port)], tls: { mode: "plaintext-loopback" }, links: null },
+    config: { listeners: [listener(first.port), listener(taken.port)] },
     certificate: null,
     snapshots: {
       current: { version: "1", resources: [], classifiers: [], policies: [], identityProviders: [] },

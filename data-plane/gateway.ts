@@ -1,9 +1,10 @@
 /**
  * One gateway: listeners, policies, catalogs, sessions. Decides alone; reaches targets only through the agent link and leaves
- * nothing behind but what is in the spool.
+ * nothing behind but what is in the spool. The same whether the other planes are in this process or elsewhere.
  */
 import type { Config } from "@sluice/core/config.ts";
 import type { Clock } from "@sluice/core/clock.ts";
+import type { GatewayError } from "@sluice/core/errors.ts";
 import type { Limits } from "@sluice/core/limits.ts";
 import type { Random } from "@sluice/core/random.ts";
 import type { Protocol } from "@sluice/core/snapshot.ts";
@@ -18,20 +19,23 @@ import { createExplainer } from "./explain.ts";
 import type { GatewayParts } from "./gateway-parts.ts";
 import { createTokenVerifier } from "./identity/token-verifier.ts";
 import { Admission } from "./listen/admission.ts";
-import { type CertificateFiles, ReloadingCertificate } from "./listen/certificate.ts";
+import { type CertificateSource, openCertificate } from "./listen/certificate.ts";
 import { type Listener, startListener } from "./listen/listener.ts";
 import { PolicyStore } from "./policy-watch/policy-store.ts";
 import { CancelKeys } from "./session/cancel-keys.ts";
 import { LiveSessions } from "./session/live-sessions.ts";
+import { staleError } from "./session/resource-access.ts";
 import { Catalogs } from "./upstream/catalogs.ts";
 
 export interface GatewayOptions {
-  readonly config: Config["dataPlane"];
+  readonly config: Pick<Config["dataPlane"], "listeners">;
   /** Null only with `plaintext-loopback`. */
-  readonly certificate: CertificateFiles | null;
+  readonly certificate: CertificateSource | null;
   readonly snapshots: SnapshotSource;
   readonly agentLink: AgentLink;
   readonly spool: Spool;
+  /** Shared with other gateways' requests; absent: this gateway is alone. */
+  readonly cancelKeys?: CancelKeys;
   readonly limits: Limits;
   readonly clock: Clock;
   readonly random: Random;
@@ -41,21 +45,30 @@ export interface GatewayOptions {
 export interface Gateway {
   readonly listeners: readonly { readonly protocol: Protocol; readonly address: string }[];
   readonly explainer: DecisionExplainer;
+  /** Sessions that run or are about to. */
+  readonly sessions: number;
+  readonly draining: boolean;
+  /** Ends one session and tells its caller why. False: it is not here. */
+  endSession(sessionId: string, error: GatewayError): boolean;
   /** Stops accepting, lets sessions finish within `drainTimeoutMs`, then ends them. */
   drain(): Promise<void>;
   /** Frees everything; call after `drain`. */
   close(): Promise<void>;
 }
 
+/** How often it is looked whether a policy's lease is over. Milliseconds: within the second that revocation may take. */
+const LEASE_LOOK_MS = 500;
+
 /** Starts serving. Throws GatewayError `config_invalid` for certificates, addresses or policies that cannot be used. */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const { limits, clock, random, log, agentLink, spool } = options;
-  const certificate = options.certificate === null ? null : await ReloadingCertificate.load(options.certificate, log);
+  const certificate = options.certificate === null ? null : await openCertificate(options.certificate, log);
   const policies = new PolicyStore(options.snapshots, log);
   const analyser = new Analyser({ limits, log });
   const catalogs = new Catalogs({ agentLink, analyser, policies, limits, clock, log });
   const verifier = createTokenVerifier({ providers: () => policies.current.snapshot.identityProviders, clock, limits, log });
   const sessions = new LiveSessions();
+  const stopLooking = endWithLease(options.snapshots, policies, sessions);
   let draining = false;
   const parts: GatewayParts = {
     agentLink,
@@ -65,7 +78,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     analyser,
     verifier,
     admission: new Admission(limits),
-    cancelKeys: new CancelKeys(random),
+    cancelKeys: options.cancelKeys ?? new CancelKeys(random),
     sessions,
     certificate,
     limits,
@@ -75,6 +88,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     draining: () => draining,
   };
   const close = async (): Promise<void> => {
+    stopLooking();
     catalogs.close();
     policies.close();
     certificate?.close();
@@ -93,6 +107,13 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   return {
     listeners: listeners.map(({ protocol, address }) => ({ protocol, address })),
     explainer: createExplainer(parts),
+    get sessions() {
+      return sessions.size;
+    },
+    get draining() {
+      return draining;
+    },
+    endSession: (sessionId, error) => sessions.end(sessionId, error),
     drain: async () => {
       draining = true;
       for (const listener of listeners) void listener.stop();
@@ -100,4 +121,16 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     },
     close,
   };
+}
+
+/** One look for all sessions. Returns how to stop; nothing is done where the policy has no lease. */
+function endWithLease({ lease }: SnapshotSource, policies: PolicyStore, sessions: LiveSessions): () => void {
+  if (lease === undefined) return () => {};
+  const timer = setInterval(() => {
+    const [strict, other] = [staleError(policies, true), staleError(policies, false)];
+    if (strict === null && other === null) return;
+    sessions.endWhere((session) => (session.strict ? strict : other));
+  }, LEASE_LOOK_MS);
+  timer.unref();
+  return () => clearInterval(timer);
 }

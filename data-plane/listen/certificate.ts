@@ -1,10 +1,11 @@
 /**
- * The gateway's server certificate, reloaded when its files change: new connections get the new one, running ones keep theirs.
- * A pair that does not load is reported and the last good one stays in force.
+ * The gateway's server certificate, from files or from its identity as a node, followed when it changes: new connections get the new
+ * one, running ones keep theirs. A pair that does not load is reported and the last good one stays in force.
  */
 import { readFile, stat } from "node:fs/promises";
 import { createSecureContext, type SecureContext } from "node:tls";
 import { GatewayError } from "@sluice/core/errors.ts";
+import type { NodeIdentity } from "@sluice/rpc/node-identity.ts";
 import type { Logger } from "pino";
 
 /** How often the files are looked at. Milliseconds; certificates change rarely, a few seconds late is no harm. */
@@ -15,7 +16,50 @@ export interface CertificateFiles {
   readonly keyFile: string;
 }
 
-export class ReloadingCertificate {
+/** What new TLS connections of callers are made with. */
+export interface ServerCertificate {
+  readonly context: SecureContext;
+  close(): void;
+}
+
+/** Where it comes from. */
+export type CertificateSource = CertificateFiles | Pick<NodeIdentity, "material" | "onChange">;
+
+/** Throws `config_invalid` when it cannot be used. */
+export async function openCertificate(source: CertificateSource, log: Logger): Promise<ServerCertificate> {
+  return "certFile" in source ? await ReloadingCertificate.load(source, log) : new IdentityCertificate(source, log);
+}
+
+/** The node's own certificate, which is renewed while it runs. */
+class IdentityCertificate implements ServerCertificate {
+  #context: SecureContext;
+  readonly #stop: () => void;
+
+  constructor(identity: Pick<NodeIdentity, "material" | "onChange">, log: Logger) {
+    let chain = identity.material.certificateChain;
+    this.#context = contextOf(identity);
+    this.#stop = identity.onChange(() => {
+      if (identity.material.certificateChain === chain) return;
+      try {
+        this.#context = contextOf(identity);
+        chain = identity.material.certificateChain;
+        log.info("callers are shown the renewed certificate");
+      } catch (error) {
+        log.warn({ err: error }, "the renewed certificate cannot be used; the former one stays in force");
+      }
+    });
+  }
+
+  get context(): SecureContext {
+    return this.#context;
+  }
+
+  close(): void {
+    this.#stop();
+  }
+}
+
+export class ReloadingCertificate implements ServerCertificate {
   #context: SecureContext;
   #stamp: string;
   readonly #files: CertificateFiles;
@@ -60,6 +104,10 @@ export class ReloadingCertificate {
   close(): void {
     clearInterval(this.#timer);
   }
+}
+
+function contextOf({ material }: Pick<NodeIdentity, "material">): SecureContext {
+  return createSecureContext({ cert: material.certificateChain, key: material.privateKey, minVersion: "TLSv1.2" });
 }
 
 async function stampOf(files: CertificateFiles): Promise<string> {

@@ -40,7 +40,7 @@ export class LiveSessions {
 
   /** Ends every session of which `why` gives a reason. */
   endWhere(why: (session: LiveSession) => GatewayError | null): void {
-    for (const session of [...this.#sessions.values()]) {
+    for (const session of this.#sessions.values()) {
       const error = why(session);
       if (error !== null) session.terminate(error);
     }
