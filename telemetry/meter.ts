@@ -31,27 +31,15 @@ export function createMeter(options: { readonly processMetrics: boolean } = { pr
     counter: (name, help, labelNames = []) =>
       counting(new Counter({ name, help, labelNames: [...labelNames], registers }), labelNames),
     gauge: (name, help, read) => {
-      new Gauge({
-        name,
-        help,
-        registers,
-        collect() {
-          this.set(read());
-        },
-      });
+      const gauge: Gauge = new Gauge({ name, help, registers, collect: () => gauge.set(read()) });
     },
     gauges: (name, help, label, read) => {
-      new Gauge({
-        name,
-        help,
-        labelNames: [label],
-        registers,
-        collect() {
-          this.reset();
-          let series = 0;
-          for (const [value, amount] of read()) if (series++ < SERIES_MAX) this.labels(value).set(amount);
-        },
-      });
+      const collect = (): void => {
+        gauge.reset();
+        let series = 0;
+        for (const [value, amount] of read()) if (series++ < SERIES_MAX) gauge.labels(value).set(amount);
+      };
+      const gauge: Gauge = new Gauge({ name, help, labelNames: [label], registers, collect });
     },
     histogram: (name, help, buckets) => {
       const histogram = new Histogram({ name, help, buckets: [...buckets], registers });
