@@ -13,6 +13,7 @@ import { addPolicyCommand } from "./commands/policy.ts";
 import { addPrincipalsCommand } from "./commands/principals.ts";
 import { addPsqlCommand } from "./commands/psql.ts";
 import { addRecordingsCommand } from "./commands/recordings.ts";
+import { addSealCommand } from "./commands/seal.ts";
 import { addSessionsCommand } from "./commands/sessions.ts";
 import { addTokenCommand } from "./commands/token.ts";
 import { addUpCommand } from "./commands/up.ts";
@@ -53,6 +54,7 @@ function buildProgram(context: CommandContext): Command {
   addPsqlCommand(program, context);
   addNodesCommands(program, context);
   addPrincipalsCommand(program, context);
+  addSealCommand(program, context);
   addDoctorCommand(program, context);
   return program;
 }
