@@ -8,6 +8,7 @@ import { startControlPlane } from "@sluice/control-plane/control-plane.ts";
 import type { ControlPlane, ManifestFile } from "@sluice/control-plane/interface.ts";
 import { assertNever } from "@sluice/core/assert-never.ts";
 import type { Config } from "@sluice/core/config.ts";
+import { GatewayError } from "@sluice/core/errors.ts";
 import { systemClock, systemRandom } from "@sluice/core/system.ts";
 import { type Gateway, startGateway } from "@sluice/data-plane/gateway.ts";
 import { createEmbeddedBus } from "@sluice/events/embedded-bus.ts";
@@ -17,8 +18,8 @@ import type { Logger } from "pino";
 import { announce } from "../planes/plane.ts";
 import { allOrNothing, type Started } from "../planes/started.ts";
 import type { ReadyFile } from "../ready-file.ts";
-import { limitsOf } from "./limits.ts";
-import { keepShipping } from "./shipping.ts";
+import { limitsOf } from "../planes/limits.ts";
+import { startShipping } from "../planes/shipping.ts";
 
 export interface StartOptions {
   readonly config: Config;
@@ -37,9 +38,6 @@ export interface Installation {
   /** Drains, then stops every part in the reverse order of starting. Safe to call twice. */
   stop(): Promise<void>;
 }
-
-/** Records still in the spool are offered to the recorder this long after the last session; the rest waits for the next start. Milliseconds. */
-const SHIP_TIMEOUT_MS = 2_000;
 
 /** Starts everything, or nothing: what had started is stopped again when a later part throws. */
 export function startAll(options: StartOptions): Promise<Installation> {
@@ -66,6 +64,7 @@ async function start(options: StartOptions, started: Started): Promise<ReadyFile
     config,
     dataDirectory,
     manifestFiles: options.manifestFiles,
+    readEnvironment: options.environment,
     log: plane("control-plane"),
     explainer: () => {
       if (gateway === undefined) throw new Error("the gateway has not started yet");
@@ -76,14 +75,8 @@ async function start(options: StartOptions, started: Started): Promise<ReadyFile
   started.add("control plane", () => controlPlane.close());
   bus.subscribe(controlPlane.sessionIndex, { durable: true });
 
-  const shipping = new AbortController();
-  const shipped = keepShipping(spool, bus, { signal: shipping.signal, log: plane("gateway") });
-  started.add("shipping", async () => {
-    const drained = spool.drained().catch(() => undefined); // what is left is offered after the next start
-    await Promise.race([drained, new Promise((resolve) => setTimeout(resolve, SHIP_TIMEOUT_MS).unref())]);
-    shipping.abort();
-    await shipped;
-  });
+  const shipping = startShipping(spool, bus, { log: plane("gateway") });
+  started.add("shipping", () => shipping.stop());
 
   const agentLink = createCoLocatedAgent({
     ...shared,
@@ -102,6 +95,10 @@ async function start(options: StartOptions, started: Started): Promise<ReadyFile
     log: plane("gateway"),
   });
   gateway = serving;
+  const stopEnding = controlPlane.onEndSession(({ sessionId, reason }) => {
+    serving.endSession(sessionId, new GatewayError("killed", reason, { hint: "Ask the platform team." }));
+  });
+  started.add("ending sessions", stopEnding);
   started.add("gateway", async () => {
     await serving.drain();
     await serving.close();
