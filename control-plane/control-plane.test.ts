@@ -21,11 +21,23 @@ import type { ManifestFile } from "./interface.ts";
 const log = pino({ level: "silent" });
 const directory = mkdtempSync(join(tmpdir(), "sluice-control-"));
 const config: Config = {
-  controlPlane: { store: { kind: "embedded" }, listen: { host: "127.0.0.1", port: 0 }, developmentIssuer: true },
-  dataPlane: { listeners: [], tls: { mode: "self-signed" } },
-  agent: { secrets: [] },
+  node: null,
+  controlPlane: {
+    store: { kind: "embedded" },
+    listen: { host: "127.0.0.1", port: 0 },
+    hosts: [],
+    developmentIssuer: true,
+    nodes: null,
+    encryptionKey: { kind: "generated" },
+    workloads: [],
+    lease: { ms: 4 * 3_600_000, strictMs: 3_600_000 },
+  },
+  dataPlane: { listeners: [], tls: { mode: "self-signed", hosts: [] }, links: null },
+  agent: { secrets: [], nearest: 2, vaults: [], kubernetes: null },
   events: { bus: "embedded" },
-  recorder: { directory: join(directory, "recordings") },
+  recorder: { directory: join(directory, "recordings"), listen: null, advertise: null },
+  operations: { listen: null },
+  telemetry: { tracesEndpoint: null, sampleRatio: 0 },
   limits: {},
   manifests: [],
 };

@@ -1,39 +1,50 @@
 /**
- * Starts the control plane: certificate authority, store, development issuer, manifests in force, index of sessions, admin API.
- * All or nothing: what had started is closed again when a later part fails. It never holds a target secret and never sees a row.
+ * Starts the control plane: store, certificate authority, development issuer, manifests in force, index of sessions, admin API, and
+ * where other processes are to join, the nodes' listener. One function for both ways of running. All or nothing: what had started is
+ * closed again when a later part fails. It never holds a target secret and never sees a row.
  */
-import { hostname } from "node:os";
 import { join } from "node:path";
 import { GatewayError } from "@sluice/core/errors.ts";
-import type { RecordConsumer } from "@sluice/events/bus.ts";
-import type { SnapshotSource } from "@sluice/rpc/snapshot-source.ts";
-import type { Logger } from "pino";
-import { type AdminServer, startAdminServer } from "./api/admin-server.ts";
+import type { DecisionExplainer } from "@sluice/rpc/explain.ts";
+import { EnrolmentService } from "@sluice/proto/sluice/enrolment/v1/enrolment_pb.ts";
+import { implement } from "@sluice/rpc/grpc/server.ts";
+import type { RecordingReader } from "@sluice/rpc/recordings.ts";
+import { startAdminServer } from "./api/admin-server.ts";
 import { adminMethods } from "./api/methods.ts";
-import { type CertificateAuthority, ensureCertificateAuthority } from "./ca/certificate-authority.ts";
-import { type DevelopmentIssuer, startDevelopmentIssuer } from "./identity/development-issuer.ts";
-import type { CertificateFiles, ControlPlane, ControlPlaneOptions } from "./interface.ts";
+import type { JoinTokensAdmin } from "./api/services.ts";
+import { type Authority, openAuthority } from "./ca/authority.ts";
+import { type AuthorityFiles, openAuthorityFiles } from "./ca/authority-files.ts";
+import { createEnrolment } from "./enrolment/enrolment.ts";
+import { openDevelopment } from "./identity/development.ts";
+import type { ControlPlane, ControlPlaneOptions } from "./interface.ts";
+import { openKeyEncryption } from "./keys/key-encryption.ts";
+import type { ConnectedNode } from "./nodes/connected-node.ts";
+import { createNodesAdmin, createSealing } from "./nodes/nodes-admin.ts";
+import { type NodesServer, startNodesServer } from "./nodes/nodes-server.ts";
+import { createSessionCommands, type SessionCommands } from "./nodes/session-commands.ts";
 import { showFault } from "./publish/check.ts";
-import { createPublisher, type Publisher } from "./publish/publisher.ts";
-import { openSessionIndex } from "./store/session-index.ts";
-import { openStore } from "./store/store.ts";
+import { createHistory } from "./publish/history.ts";
+import { createPrincipalsAdmin } from "./publish/principals-admin.ts";
+import { createPublisher, type ApplyRequest, type Publisher } from "./publish/publisher.ts";
+import { issueServerCertificates, keepServerCertificates, urlOf } from "./server-certificates.ts";
+import { type Changes, listenForChanges } from "./store/changes.ts";
+import { startJobs } from "./store/jobs.ts";
+import { openSessionIndex, type SessionIndex } from "./store/session-index.ts";
+import { openStore, type Store } from "./store/store.ts";
 
 export type { ControlPlane, ControlPlaneOptions } from "./interface.ts";
 
-/** Certificates live for weeks: looking twice a day renews them long before their end, also after sleep. */
-const RENEWAL_INTERVAL_MS = 12 * 3_600_000;
-
-type Closers = (() => Promise<void>)[];
+type Closers = (() => Promise<void> | void)[];
 
 /**
  * Rejects with `config_invalid` when the manifests have faults (all of them in the message, one a line, as file:line: text), when
- * the store cannot be used or the address cannot be had.
+ * the store cannot be used or an address cannot be had.
  */
 export async function startControlPlane(options: ControlPlaneOptions): Promise<ControlPlane> {
   const closers: Closers = [];
   let closing: Promise<void> | undefined;
   const close = (): Promise<void> => {
-    closing ??= closeInReverse(closers, options.log);
+    closing ??= closeInReverse(closers, options);
     return closing;
   };
   try {
@@ -45,65 +56,122 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
 }
 
 async function start(options: ControlPlaneOptions, closers: Closers): Promise<Omit<ControlPlane, "close">> {
-  const { config, dataDirectory, limits, clock, random, log } = options;
-  const authority = await ensureCertificateAuthority({ directory: join(dataDirectory, "ca"), clock, random, log });
-  const certificates = await issueCertificates(authority, options);
-
-  const store = await openStore({ address: config.controlPlane.store, directory: join(dataDirectory, "store"), log });
-  closers.push(() => store.close());
+  const { config, limits, clock, random, log } = options;
+  const replica = `replica-${Buffer.from(random.bytes(6)).toString("hex")}`;
+  const shared = await openShared(options, closers);
+  const { store, changes, authority, files } = shared;
   const { db } = store;
+  const certificates = await issueServerCertificates(files, config);
+  const development = await openDevelopment({ ...options, certificate: certificates.admin, authority, caFile: files.caFile });
+  closers.push(() => development.close());
 
-  let issuer: DevelopmentIssuer | undefined;
-  if (config.controlPlane.developmentIssuer) {
-    const directory = join(dataDirectory, "issuer");
-    const started = await startDevelopmentIssuer({
-      directory,
-      certificate: certificates.admin,
-      caFile: authority.caFile,
-      limits,
-      random,
-      log,
-    });
-    closers.push(() => started.close());
-    issuer = started;
-  }
+  const publisher = createPublisher({ db, changes, clock, log });
+  closers.push(() => publisher.close());
+  await applyConfigured(publisher, options, development.settings);
+  const sessionIndex = await openSessionIndex({ db, clock, limits, log, ends: endedSessions(options) });
+  const connected = new Map<string, ConnectedNode>();
+  const commands = createSessionCommands({ db, changes, random, log, nodes: () => connected.values() });
+  closers.push(() => commands.close());
 
-  const publisher = createPublisher({ db, clock, log, development: issuer?.provider });
-  await applyConfigured(publisher, options);
-  const sessionIndex = await openSessionIndex({ db, clock, limits, log });
-
+  const parts: Parts = { ...shared, replica, publisher, sessionIndex, commands, connected };
+  const nodes = await startNodes(options, parts, closers);
+  const principals = createPrincipalsAdmin({ db, publisher, log });
+  const installation = {
+    nodes: createNodesAdmin({ db, authority, connected }),
+    authorities: authority,
+    sessions: commands.admin,
+    principals,
+    history: createHistory(db),
+    sealing: createSealing(db),
+    joinTokens: nodes?.joinTokens ?? null,
+  };
+  const explainer = options.explainer ?? ((): DecisionExplainer => nodesOf(nodes).explainer);
+  const recordings = options.recordings ?? recordingsOf(nodes);
   const adminToken = Buffer.from(random.bytes(32)).toString("base64url");
   const server = await startAdminServer({
     listen: config.controlPlane.listen,
     certificate: certificates.admin,
     token: adminToken,
-    methods: adminMethods({ publisher, sessionIndex, recordings: options.recordings, explainer: options.explainer, issuer }),
+    methods: adminMethods({ publisher, sessionIndex, recordings, explainer, issuer: development.issuer, installation }),
     ready: () => store.ready(),
     limits,
     log,
   });
   closers.push(() => server.close());
-  closers.push(renewCertificates({ authority, options, server, issuer, log }));
+  const reload = async (): Promise<void> => {
+    await server.reloadCertificate();
+    await development.issuer?.reloadCertificate();
+  };
+  closers.push(keepServerCertificates(files, (listener) => authority.onChange(listener), { config, reload, log }));
+  closers.push(keepDevelopment(development, parts, options));
+  const jobs = { authorities: authority, sessions: nodes === undefined ? null : sessionIndex };
+  closers.push(startJobs({ db, holder: replica, goneMs: limits.nodeGoneMs, log, ...jobs }));
 
   const adminUrl = urlOf(config.controlPlane.listen.host, server.port);
   log.info({ adminUrl, version: publisher.snapshots.current.version }, "control plane ready");
-  return partsOf(publisher.snapshots, sessionIndex.consumer, {
+  return {
     adminUrl,
     adminToken,
-    caFile: authority.caFile,
-    issuerUrl: issuer?.issuer,
+    caFile: files.caFile,
+    issuerUrl: development.issuer?.issuer,
     gatewayCertificate: certificates.gateway,
+    snapshots: publisher.snapshots,
+    sessionIndex: sessionIndex.consumer,
+    nodesAddress: nodes?.address ?? null,
+    onEndSession: (listener) => commands.onEndSession(listener),
+  };
+}
+
+/** What is on the store, for all that follows. */
+interface Shared {
+  readonly store: Store;
+  readonly changes: Changes;
+  readonly authority: Authority;
+  readonly files: AuthorityFiles;
+}
+
+interface Parts extends Shared {
+  readonly replica: string;
+  readonly publisher: Publisher;
+  readonly sessionIndex: SessionIndex;
+  readonly commands: SessionCommands;
+  readonly connected: Map<string, ConnectedNode>;
+}
+
+async function openShared(options: ControlPlaneOptions, closers: Closers): Promise<Shared> {
+  const { config, dataDirectory, limits, clock, random, log } = options;
+  const { store: address, encryptionKey } = config.controlPlane;
+  const keys = await openKeyEncryption({
+    source: encryptionKey,
+    embeddedStore: address.kind === "embedded",
+    dataDirectory,
+    readEnvironment: options.readEnvironment ?? (() => undefined),
+    random,
+    limits,
+    log,
   });
+  const store = await openStore({ address, directory: join(dataDirectory, "store"), log });
+  closers.push(() => store.close());
+  const changes = await listenForChanges({ connection: store.connection, random, log });
+  closers.push(() => changes.close());
+  const directory = join(dataDirectory, "ca");
+  const authority = await openAuthority({ db: store.db, keys, changes, clock, random, limits, log, importFrom: directory });
+  closers.push(() => authority.close());
+  const files = await openAuthorityFiles({ directory, authority, clock, log });
+  closers.push(async () => {
+    files.close();
+    await files.settled();
+  });
+  return { store, changes, authority, files };
 }
 
-type Facts = Pick<ControlPlane, "adminUrl" | "adminToken" | "caFile" | "issuerUrl" | "gatewayCertificate">;
-
-function partsOf(snapshots: SnapshotSource, sessionIndex: RecordConsumer, facts: Facts): Omit<ControlPlane, "close"> {
-  return { ...facts, snapshots, sessionIndex };
-}
-
-async function applyConfigured(publisher: Publisher, { manifestFiles }: ControlPlaneOptions): Promise<void> {
-  const result = await publisher.apply({ files: manifestFiles, origin: "config", author: "configuration" });
+async function applyConfigured(
+  publisher: Publisher,
+  { manifestFiles }: ControlPlaneOptions,
+  development: ApplyRequest["development"],
+): Promise<void> {
+  const settings = development === undefined ? {} : { development };
+  const result = await publisher.apply({ files: manifestFiles, origin: "config", author: "configuration", ...settings });
   if (result.ok) return;
   const faults = result.faults.map((fault) => showFault(fault)).join("\n");
   throw new GatewayError("config_invalid", `The manifests have faults:\n${faults}`, {
@@ -111,60 +179,58 @@ async function applyConfigured(publisher: Publisher, { manifestFiles }: ControlP
   });
 }
 
-interface Certificates {
-  readonly admin: CertificateFiles;
-  readonly gateway: CertificateFiles;
-  readonly renewed: boolean;
+/** Without a recorder of its own a control plane has no gateway either: sessions are those of other processes. */
+function endedSessions({ recordings, config }: ControlPlaneOptions): "all" | "own" | "none" {
+  if (recordings === null) return "none";
+  return config.controlPlane.nodes === null ? "all" : "own";
 }
 
-async function issueCertificates(authority: CertificateAuthority, { config }: ControlPlaneOptions): Promise<Certificates> {
-  const adminHosts = hostsOf([config.controlPlane.listen.host]);
-  const gatewayHosts = hostsOf(config.dataPlane.listeners.map(({ listen }) => listen.host));
-  const { renewed: adminRenewed, ...admin } = await authority.issueServerCertificate({ name: "admin", hosts: adminHosts });
-  const { renewed: _own, ...gateway } = await authority.issueServerCertificate({ name: "gateway", hosts: gatewayHosts });
-  return { admin, gateway, renewed: adminRenewed };
+async function startNodes(
+  options: ControlPlaneOptions,
+  parts: Parts,
+  closers: Closers,
+): Promise<(NodesServer & { readonly joinTokens: JoinTokensAdmin }) | undefined> {
+  const { config, limits, clock, random, log } = options;
+  const { nodes: listen, lease, workloads } = config.controlPlane;
+  if (listen === null) return undefined;
+  const { db } = parts.store;
+  const { handlers, joinTokens } = createEnrolment({ db, authority: parts.authority, clock, random, limits, log, workloads });
+  const enrolment = implement(EnrolmentService, handlers, null);
+  const server = await startNodesServer({ ...parts, db, listen, lease, enrolment, limits, clock, random, log });
+  closers.push(() => server.close());
+  return { ...server, joinTokens };
 }
 
-/** Names under which a server is reached: this machine's loopback ones always; its host name where it listens on every address. */
-function hostsOf(listenHosts: readonly string[]): readonly string[] {
-  const named = listenHosts.map((host) => (isWildcard(host) ? hostname() : host));
-  return [...new Set(["localhost", "127.0.0.1", "::1", ...named])];
+function nodesOf(nodes: NodesServer | undefined): NodesServer {
+  if (nodes !== undefined) return nodes;
+  throw new GatewayError("node_unreachable", "No gateway and no recorder is part of this process, and none may join.", {
+    hint: "Set controlPlane.nodes.listen in the configuration and start it again.",
+  });
 }
 
-function isWildcard(host: string): boolean {
-  return host === "0.0.0.0" || host === "::" || host === "";
-}
-
-function urlOf(host: string, port: number): string {
-  if (isWildcard(host)) return `https://127.0.0.1:${port}`;
-  return host.includes(":") ? `https://[${host}]:${port}` : `https://${host}:${port}`;
-}
-
-interface Renewal {
-  readonly authority: CertificateAuthority;
-  readonly options: ControlPlaneOptions;
-  readonly server: AdminServer;
-  readonly issuer: DevelopmentIssuer | undefined;
-  readonly log: Logger;
-}
-
-/** Returns how to stop. The gateway watches its own files. */
-function renewCertificates({ authority, options, server, issuer, log }: Renewal): () => Promise<void> {
-  const renew = async (): Promise<void> => {
-    try {
-      const { renewed } = await issueCertificates(authority, options);
-      if (!renewed) return;
-      await server.reloadCertificate();
-      await issuer?.reloadCertificate();
-    } catch (error) {
-      log.error({ err: error }, "certificates could not be renewed; the next try is in twelve hours");
-    }
+function recordingsOf(nodes: NodesServer | undefined): RecordingReader {
+  return {
+    replay: (sessionId) => nodesOf(nodes).recordings.replay(sessionId),
+    verify: async (sessionId) => await nodesOf(nodes).recordings.verify(sessionId),
   };
-  const timer = setInterval(() => void renew(), RENEWAL_INTERVAL_MS).unref();
-  return async () => clearInterval(timer);
 }
 
-async function closeInReverse(closers: Closers, log: Logger): Promise<void> {
+/** Gateways elsewhere check the development issuer by the authorities' text, which changes with them. Returns how to stop. */
+function keepDevelopment(
+  development: { readonly settings: ApplyRequest["development"] },
+  { authority, publisher }: Parts,
+  { log }: ControlPlaneOptions,
+): () => void {
+  return authority.onChange(() => {
+    const { settings } = development;
+    if (settings?.provider == null) return;
+    publisher
+      .apply({ files: [], origin: "apply", author: "certificate authority", development: settings })
+      .catch((error: unknown) => log.error({ err: error }, "the development issuer's authorities could not be published"));
+  });
+}
+
+async function closeInReverse(closers: Closers, { log }: ControlPlaneOptions): Promise<void> {
   for (const closer of closers.splice(0).reverse()) {
     try {
       await closer();

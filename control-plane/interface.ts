@@ -6,11 +6,12 @@ import type { Clock } from "@sluice/core/clock.ts";
 import type { Config } from "@sluice/core/config.ts";
 import type { Limits } from "@sluice/core/limits.ts";
 import type { Random } from "@sluice/core/random.ts";
-import type { RecordConsumer } from "@sluice/events/bus.ts";
 import type { DecisionExplainer } from "@sluice/rpc/explain.ts";
 import type { RecordingReader } from "@sluice/rpc/recordings.ts";
 import type { SnapshotSource } from "@sluice/rpc/snapshot-source.ts";
 import type { Logger } from "pino";
+import type { EndSession } from "./nodes/session-commands.ts";
+import type { SessionIndexConsumer } from "./store/session-index.ts";
 
 export interface ControlPlaneOptions {
   readonly config: Config;
@@ -22,9 +23,12 @@ export interface ControlPlaneOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
-  /** Asked on each `policy explain`; the gateway may start after the control plane. */
-  readonly explainer: () => DecisionExplainer;
-  readonly recordings: RecordingReader;
+  /** Variables of the environment, for the key that encrypts keys in the store. Absent: there are none. */
+  readonly readEnvironment?: (name: string) => string | undefined;
+  /** The gateway of the same process, asked on each `policy explain`; it may start after the control plane. Null: connected gateways are asked. */
+  readonly explainer: (() => DecisionExplainer) | null;
+  /** The recorder of the same process. Null: recorders of the directory are asked. */
+  readonly recordings: RecordingReader | null;
 }
 
 /** A file as it was read: `path` is for messages only. */
@@ -49,8 +53,12 @@ export interface ControlPlane {
   /** Issuer URL of the development issuer; undefined when it is off. */
   readonly issuerUrl: string | undefined;
   readonly snapshots: SnapshotSource;
-  /** To be subscribed to the bus as a durable consumer. */
-  readonly sessionIndex: RecordConsumer;
+  /** To be subscribed to the bus as a durable consumer; `consumeFrom` for records of gateways elsewhere. */
+  readonly sessionIndex: SessionIndexConsumer;
+  /** `host:port` where nodes enrol and hold their control streams, as bound; null when no other process may join. */
+  readonly nodesAddress: string | null;
+  /** For the gateway of the same process: an administrator ends a session. Returns how to stop. */
+  onEndSession(listener: (command: EndSession) => void): () => void;
   /** For 127.0.0.1, ::1, localhost and the listeners' hosts. Both files are replaced in place when renewed. */
   readonly gatewayCertificate: CertificateFiles;
   /** Finishes requests that run (bounded), then stops the store. Safe to call twice. */

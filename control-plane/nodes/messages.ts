@@ -1,9 +1,9 @@
 /** What nodes say and hear on their control stream, between protobuf and domain. Nothing from a node is trusted to be of sane size. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { Role } from "@sluice/proto/sluice/common/v1/common_pb.ts";
 import type { Addresses, AddressesSchema, Hello, NodeSchema, Status } from "@sluice/proto/sluice/control/v1/control_pb.ts";
 import type { NodeStatus } from "@sluice/rpc/control-link.ts";
-import type { DirectoryNode, NodeAddresses, NodeRole } from "@sluice/rpc/nodes.ts";
+import type { DirectoryNode, NodeAddresses } from "@sluice/rpc/nodes.ts";
+import { roleToProto } from "@sluice/rpc/trust.ts";
 
 const TEXT_CHARS_MAX = 1_024;
 const LINKS_MAX = 4_096;
@@ -40,7 +40,7 @@ export function statusFromProto(status: Status): NodeStatus {
 export function directoryNodeToProto(node: DirectoryNode): MessageInitShape<typeof NodeSchema> {
   const { name, region, labels, slot, capability, draining } = node;
   return {
-    role: roles[node.role],
+    role: roleToProto(node.role),
     name,
     region,
     addresses: addressesToProto(node.addresses),
@@ -50,13 +50,6 @@ export function directoryNodeToProto(node: DirectoryNode): MessageInitShape<type
     draining,
   };
 }
-
-const roles: Readonly<Record<NodeRole, Role>> = {
-  "control-plane": Role.CONTROL_PLANE,
-  gateway: Role.GATEWAY,
-  agent: Role.AGENT,
-  recorder: Role.RECORDER,
-};
 
 function addressesToProto({ control, sessions, callers }: NodeAddresses): MessageInitShape<typeof AddressesSchema> {
   return {

@@ -5,10 +5,11 @@
 import type { Clock } from "@sluice/core/clock.ts";
 import { GatewayError } from "@sluice/core/errors.ts";
 import type { TrustBundle } from "@sluice/rpc/node-identity.ts";
+import { trustToProto } from "@sluice/rpc/trust.ts";
 import type { Kysely } from "kysely";
 import type { Logger } from "pino";
 import type { SnapshotFeed } from "../publish/snapshot-feed.ts";
-import { type Audience, type SnapshotSigning, trustToProto } from "../publish/sign.ts";
+import type { Audience, SnapshotSigning } from "../publish/sign.ts";
 import type { Changes } from "../store/changes.ts";
 import type { StoredSnapshot } from "../store/snapshot-store.ts";
 import { readNewestSequence } from "../store/snapshot-store.ts";
@@ -32,6 +33,8 @@ export interface NodeHubOptions {
   /** Calls back after authorities or revocations changed. Returns how to stop. */
   readonly onTrustChange: (listener: () => void) => () => void;
   readonly times: NodeTimes;
+  /** Those connected here, by role and name: kept by the hub, read by others. */
+  readonly connected: Map<string, ConnectedNode>;
 }
 
 /** Milliseconds. */
@@ -70,7 +73,7 @@ export async function openNodeHub(options: NodeHubOptions): Promise<NodeHub> {
 }
 
 class Hub implements NodeHub {
-  readonly nodes = new Map<string, ConnectedNode>();
+  readonly nodes: Map<string, ConnectedNode>;
   readonly directory: Directory;
   readonly #options: NodeHubOptions;
   readonly #startedAtMs: number;
@@ -78,11 +81,14 @@ class Hub implements NodeHub {
   /** When the store last said that our newest snapshot is the newest. */
   #confirmedAtMs: number | undefined;
   #writing: Promise<void> | undefined;
+  /** Nodes that left whose leaving is being written. */
+  readonly #leaving = new Set<Promise<void>>();
   #closed = false;
 
   constructor(options: NodeHubOptions, directory: Directory) {
     this.#options = options;
     this.directory = directory;
+    this.nodes = options.connected;
     this.#startedAtMs = options.clock.monotonicMs();
   }
 
@@ -127,10 +133,17 @@ class Hub implements NodeHub {
   }
 
   async remove(node: ConnectedNode): Promise<void> {
-    const { db, replica, log, changes } = this.#options;
     if (this.nodes.get(node.key) !== node) return; // replaced
     this.nodes.delete(node.key);
-    log.info({ node: node.key }, "node disconnected");
+    this.#options.log.info({ node: node.key }, "node disconnected");
+    const leaving = this.#writeLeft(node);
+    this.#leaving.add(leaving);
+    await leaving;
+    this.#leaving.delete(leaving);
+  }
+
+  async #writeLeft(node: ConnectedNode): Promise<void> {
+    const { db, replica, log, changes } = this.#options;
     try {
       await nodeStore.writeLeft(db, replica, node.certificate, node.status.draining);
       await changes.notify(db, LEFT_TOPIC, node.key);
@@ -153,8 +166,12 @@ class Hub implements NodeHub {
   async close(): Promise<void> {
     this.#closed = true;
     for (const stop of this.#stops.splice(0)) stop();
-    this.#each((node) => node.end(null));
+    this.#each((node) => {
+      node.end(null);
+      void this.remove(node);
+    });
     await this.directory.close();
+    await Promise.all(this.#leaving);
     await this.#writing?.catch(() => undefined); // logged where it happened
   }
 

@@ -2,7 +2,6 @@
  * Snapshots as they are sent: signed with the installation's snapshot signer, the whole for gateways, for an agent the resources that it
  * may reach. Made once for each audience while nothing changes. Spec of the bytes: proto/sluice/common/v1/common.proto, rpc/signed-content.ts.
  */
-import { X509Certificate } from "node:crypto";
 import { zstdCompressSync } from "node:zlib";
 import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import type { Clock } from "@sluice/core/clock.ts";
@@ -11,9 +10,9 @@ import {
   type SignedContentSchema,
   SnapshotContent_Audience,
   SnapshotContentSchema,
-  type TrustBundleSchema,
 } from "@sluice/proto/sluice/common/v1/common_pb.ts";
 import type { TrustBundle } from "@sluice/rpc/node-identity.ts";
+import { trustToProto } from "@sluice/rpc/trust.ts";
 import type { SnapshotSigner } from "../ca/snapshot-signer.ts";
 import type { StoredSnapshot } from "../store/snapshot-store.ts";
 
@@ -59,14 +58,6 @@ export async function openSnapshotSigning(options: SigningOptions): Promise<Snap
       made.contents.set(key, content);
       return content;
     },
-  };
-}
-
-/** For the wire. */
-export function trustToProto(trust: TrustBundle): MessageInitShape<typeof TrustBundleSchema> {
-  return {
-    authorities: trust.authorities.map((pem) => new Uint8Array(new X509Certificate(pem).raw)),
-    revokedSerials: [...trust.revokedSerials].toSorted(),
   };
 }
 

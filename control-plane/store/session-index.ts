@@ -16,8 +16,11 @@ export interface SessionIndexOptions {
   readonly clock: Clock;
   readonly limits: Limits;
   readonly log: Logger;
-  /** The only gateway is in this process: what ran before it started is lost. Otherwise sessions outlive control planes. */
-  readonly isAlone: boolean;
+  /**
+   * Whose sessions an earlier run of this process left open: `all` where this process is the whole installation, `own` where its
+   * gateway is one among others, `none` where it has no gateway, so that sessions outlive it.
+   */
+  readonly ends: "all" | "own" | "none";
 }
 
 /** Where records come from: a gateway, its spool, and the place in the spool where the gateway's present run began. */
@@ -63,12 +66,12 @@ export interface SessionIndex {
 /** Rows in one INSERT: sixteen parameters each, 65,535 allowed. */
 const ROWS_PER_INSERT = 1_000;
 
-/** Alone, it marks sessions that an earlier run left open as lost, so call it before the gateway of this run serves. */
+/** Marks sessions that an earlier run left open as lost, so call it before the gateway of this process serves. */
 export async function openSessionIndex(options: SessionIndexOptions): Promise<SessionIndex> {
-  const { db, limits, log, isAlone } = options;
+  const { db, limits, log, ends } = options;
   // Where gateways are elsewhere, this process's start says nothing about their sessions.
-  const runStartedAtMs = isAlone ? options.clock.nowMs() : 0;
-  if (isAlone) await loseAll(db, log);
+  const runStartedAtMs = ends === "none" ? 0 : options.clock.nowMs();
+  if (ends !== "none") await loseFormer(db, ends, log);
 
   const add = async (records: readonly SessionRecord[], origin: RecordsOrigin | null): Promise<void> => {
     const bySession = groupBySession(records);
@@ -114,12 +117,13 @@ function groupBySession(records: readonly SessionRecord[]): Map<string, SessionR
   return bySession;
 }
 
-async function loseAll(db: Kysely<Tables>, log: Logger): Promise<void> {
-  const lost = await db
+async function loseFormer(db: Kysely<Tables>, whose: "all" | "own", log: Logger): Promise<void> {
+  let query = db
     .updateTable("sessions")
     .set((row) => ({ state: "lost", ended_at: row.ref("last_seen_at") }))
-    .where("state", "=", "active")
-    .executeTakeFirst();
+    .where("state", "=", "active");
+  if (whose === "own") query = query.where("gateway", "is", null);
+  const lost = await query.executeTakeFirst();
   if (lost.numUpdatedRows > 0n) log.warn({ sessions: Number(lost.numUpdatedRows) }, "sessions of an earlier run were lost");
 }
 

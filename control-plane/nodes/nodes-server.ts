@@ -1,0 +1,114 @@
+/**
+ * Everything that this control plane is for other processes: where they enrol and hold their control streams, and what it asks of
+ * them. All of it over mTLS (but enrolling), served by one listener.
+ */
+import type { Clock } from "@sluice/core/clock.ts";
+import type { Config, NodesListenConfig } from "@sluice/core/config.ts";
+import type { Limits } from "@sluice/core/limits.ts";
+import type { Random } from "@sluice/core/random.ts";
+import { NodeControlService } from "@sluice/proto/sluice/control/v1/control_pb.ts";
+import type { DecisionExplainer } from "@sluice/rpc/explain.ts";
+import type { ServedService } from "@sluice/rpc/grpc.ts";
+import { implement, serveGrpc } from "@sluice/rpc/grpc/server.ts";
+import type { RecordingReader } from "@sluice/rpc/recordings.ts";
+import type { Kysely } from "kysely";
+import type { Logger } from "pino";
+import type { Authority } from "../ca/authority.ts";
+import type { Publisher } from "../publish/publisher.ts";
+import { openSnapshotSigning } from "../publish/sign.ts";
+import { hostsOf } from "../server-certificates.ts";
+import type { Changes } from "../store/changes.ts";
+import type { Tables } from "../store/tables.ts";
+import { createAgentCalls } from "./agent-calls.ts";
+import type { ConnectedNode } from "./connected-node.ts";
+import { createControlService } from "./control-service.ts";
+import { openNodeHub } from "./node-hub.ts";
+import { openOwnIdentity } from "./own-identity.ts";
+import { createRemoteExplainer } from "./remote-explainer.ts";
+import { createRemoteRecordings } from "./remote-recordings.ts";
+import type { SessionCommands } from "./session-commands.ts";
+
+export interface NodesServerOptions {
+  readonly listen: NodesListenConfig;
+  readonly lease: Config["controlPlane"]["lease"];
+  /** This control plane's own name. */
+  readonly replica: string;
+  readonly db: Kysely<Tables>;
+  readonly changes: Changes;
+  readonly authority: Authority;
+  readonly publisher: Publisher;
+  readonly commands: SessionCommands;
+  /** Served by the same listener to whoever has no certificate yet. */
+  readonly enrolment: ServedService;
+  /** Filled with the nodes that are connected here. */
+  readonly connected: Map<string, ConnectedNode>;
+  readonly limits: Limits;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Logger;
+}
+
+export interface NodesServer {
+  /** `host:port` as bound. */
+  readonly address: string;
+  readonly explainer: DecisionExplainer;
+  readonly recordings: RecordingReader;
+  close(): Promise<void>;
+}
+
+/** Calls under way may finish; control streams are ended at once and made again elsewhere. */
+const CLOSE_GRACE_MS = 2_000;
+
+export async function startNodesServer(options: NodesServerOptions): Promise<NodesServer> {
+  const { authority, publisher, commands, limits, replica, db, changes, clock, random, log, connected } = options;
+  const closers: (() => Promise<void> | void)[] = [];
+  const close = async (): Promise<void> => {
+    for (const closer of closers.splice(0).reverse()) await closer();
+  };
+  try {
+    const hosts = hostsOf([options.listen.listen.host, ...options.listen.hosts]);
+    const identity = await openOwnIdentity({ authority, name: replica, hosts, clock, log });
+    closers.push(() => identity.close());
+    const signing = await openSnapshotSigning({
+      signer: () => authority.issueSigner(),
+      trust: () => authority.trust(),
+      lease: options.lease,
+      clock,
+    });
+    const { feed, reload } = publisher;
+    const hub = await openNodeHub({
+      ...{ db, changes, clock, log, replica, feed, reload, signing, connected },
+      trust: () => authority.trust(),
+      onTrustChange: (listener) => authority.onChange(listener),
+      times: {
+        heartbeatMs: limits.nodeHeartbeatMs,
+        reportMs: limits.nodeReportMs,
+        goneMs: limits.nodeGoneMs,
+        stuckMs: limits.nodeStuckMs,
+      },
+    });
+    closers.push(() => hub.close());
+    const explainer = createRemoteExplainer(() => connected.values(), random);
+    const agents = createAgentCalls({ db, changes, feed, hub, log });
+    closers.push(() => agents.close());
+    const recordings = createRemoteRecordings({ identity, nodes: () => hub.directory.nodes, limits, log });
+    closers.push(() => recordings.close());
+    const heartbeatMs = limits.nodeHeartbeatMs;
+    const control = createControlService({ db, clock, log, replica, heartbeatMs, hub, commands, explainer, agents });
+    const server = await serveGrpc({
+      listen: options.listen.listen,
+      services: [options.enrolment, implement(NodeControlService, control, ["gateway", "agent", "recorder"])],
+      messageBytesMax: limits.nodeMessageBytesMax,
+      identity,
+      log,
+      clock,
+      limits,
+    });
+    closers.push(() => server.close(CLOSE_GRACE_MS));
+    log.info({ address: server.address, name: replica }, "nodes may connect");
+    return { address: server.address, explainer, recordings, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
