@@ -4,13 +4,14 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { CatalogEpoch } from "@sluice/core/ids.ts";
 import { GatewayError } from "@sluice/core/errors.ts";
 import { defaultLimits, type Limits } from "@sluice/core/limits.ts";
-import type { PolicySpec, ResourceSpec, Snapshot } from "@sluice/core/snapshot.ts";
+import type { DisabledPrincipal, PolicySpec, ResourceSpec, Snapshot } from "@sluice/core/snapshot.ts";
 import { systemClock, systemRandom } from "@sluice/core/system.ts";
 import type { SessionRecord } from "@sluice/events/session-events.ts";
 import type { Spool } from "@sluice/events/spool.ts";
 import { catalogOf, effectOf, principal, statement } from "@sluice/inspect/policy/sample-input.ts";
 import type { Analysis, StatementModel } from "@sluice/inspect/sql/model.ts";
 import type { AgentLink, OpenTargetRequest, TargetConnection } from "@sluice/rpc/agent-link.ts";
+import type { SnapshotSource } from "@sluice/rpc/snapshot-source.ts";
 import pino from "pino";
 import { afterEach, describe, expect, test } from "vitest";
 import type { Analyser } from "../analysis/analyser.ts";
@@ -60,6 +61,8 @@ class Bench {
   durable: () => Promise<void> = () => Promise.resolve();
   cancel: () => Promise<void> = () => Promise.resolve();
   analysis: Analysis = analysed(statement());
+  /** What is left of the policy's leases. */
+  leases = { strict: 1, other: 1 };
   draining = false;
   readonly #server: Server;
   readonly catalogs: Catalogs;
@@ -85,7 +88,12 @@ class Bench {
     const all = { ...defaultLimits, ...limits };
     const log = pino({ level: "silent" });
     const listeners: ((snapshot: Snapshot) => void)[] = [];
-    const policies = new PolicyStore({ current: snapshot, subscribe: (listener) => (listeners.push(listener), () => {}) }, log);
+    const source: SnapshotSource = {
+      current: snapshot,
+      subscribe: (listener) => (listeners.push(listener), () => {}),
+      lease: { remainingMs: (strict) => (strict ? bench().leases.strict : bench().leases.other) },
+    };
+    const policies = new PolicyStore(source, log);
     const agentLink: AgentLink = {
       openTarget: async (request): Promise<TargetConnection> => {
         bench().opened.push(request);
@@ -435,6 +443,138 @@ describe("a policy that changes", () => {
     await expect.poll(() => bench.sessions.size).toBe(1);
     bench.apply({ ...snapshot, version: "2", resources: [{ ...resource, labels: { env: "prod" } }] });
     await delay(30);
+    expect(bench.sessions.size).toBe(1);
+  });
+});
+
+describe("a disabled principal", () => {
+  const { subject, issuer, owner } = principal();
+  const entries: readonly (readonly [string, DisabledPrincipal])[] = [
+    ["by subject and issuer", { subject, issuer, owner: null, reason: "Left the team." }],
+    ["by subject, of any issuer", { subject, issuer: null, owner: null, reason: "Left the team." }],
+    ["by owner", { subject: null, issuer: null, owner, reason: "Left the team." }],
+  ];
+
+  test.each(entries)("%s: its sessions end in the moment the snapshot comes, and it gets no other", async (_, entry) => {
+    bench = await Bench.start();
+    const caller = bench.caller();
+    await expect.poll(() => caller.received.toString("latin1")).toContain("sluice.session_id");
+    bench.apply({ ...snapshot, version: "1", disabled: [entry] });
+    expect(bench.kinds.at(-1)).toBe("released");
+    await expect.poll(() => caller.received.toString("latin1")).toContain("Left the team.");
+    await expect.poll(gone).toEqual(nobody);
+    expect(bench.records.at(-1)).toMatchObject({ kind: "closed", closed: { code: "killed" } });
+    const again = bench.caller();
+    await expect.poll(() => again.received.toString("latin1")).toContain("Left the team.");
+    await expect.poll(() => again.closed).toBe(true);
+    expect(bench.opened.length).toBe(1);
+    bench.apply({ ...snapshot, version: "1", disabled: [] });
+    const enabled = bench.caller();
+    await expect.poll(() => enabled.received.toString("latin1")).toContain("sluice.session_id");
+  });
+
+  test("somebody else of the same name or owner stays", async () => {
+    bench = await Bench.start();
+    const caller = bench.caller();
+    await expect.poll(() => caller.received.toString("latin1")).toContain("sluice.session_id");
+    bench.apply({
+      ...snapshot,
+      disabled: [
+        { subject, issuer: "https://other.example.com", owner: null, reason: "" },
+        { subject: null, issuer: null, owner: "bob", reason: "" },
+        { subject: null, issuer: null, owner: "", reason: "" },
+      ],
+    });
+    await delay(30);
+    expect([bench.sessions.size, caller.closed]).toEqual([1, false]);
+  });
+});
+
+test("a session is ended by its id, with the sentence that was given, and no other is", async () => {
+  bench = await Bench.start();
+  const [first, second] = [bench.caller(), bench.caller()];
+  await expect.poll(() => bench.sessions.size).toBe(2);
+  for (const caller of [first, second])
+    await expect.poll(() => caller.received.toString("latin1")).toContain("sluice.session_id");
+  const id = /sluice\.session_id\0(s_[A-Za-z0-9_-]{22})/.exec(first.received.toString("latin1"))![1]!;
+  expect(bench.sessions.end("s_nobody", new GatewayError("killed", "x"))).toBe(false);
+  expect(bench.sessions.end(id, new GatewayError("killed", "The reviewer ended it."))).toBe(true);
+  await expect.poll(() => first.received.toString("latin1")).toContain("The reviewer ended it.");
+  await expect.poll(() => bench.sessions.size).toBe(1);
+  expect([first.closed, second.closed]).toEqual([true, false]);
+  expect(bench.sessions.end(id, new GatewayError("killed", "x"))).toBe(false);
+});
+
+describe("a policy whose lease is over", () => {
+  test("lets nobody in, the strictly recorded first, and says what to do", async () => {
+    bench = await Bench.start();
+    bench.leases = { strict: 0, other: 1 };
+    const strict = bench.caller();
+    await expect.poll(() => strict.received.toString("latin1")).toContain("has not heard from the control plane");
+    expect(strict.received.toString("latin1")).toContain("policy_stale");
+    bench.apply({ ...snapshot, resources: [{ ...resource, inspection: { ...resource.inspection, recording: "relaxed" } }] });
+    const relaxed = bench.caller();
+    await expect.poll(() => relaxed.received.toString("latin1")).toContain("sluice.session_id");
+    bench.leases = { strict: 0, other: 0 };
+    const late = bench.caller();
+    await expect.poll(() => late.received.toString("latin1")).toContain("policy_stale");
+    expect(bench.opened.length).toBe(1);
+    bench.leases = { strict: 1, other: 1 };
+    const renewed = bench.caller();
+    await expect.poll(() => renewed.received.toString("latin1")).toContain("sluice.session_id");
+  });
+
+  test("lets no session begin that was opened in its last moment", async () => {
+    bench = await Bench.start();
+    const opening = Promise.withResolvers<void>();
+    bench.beforeTarget = () => opening.promise;
+    const caller = bench.caller();
+    await expect.poll(() => bench.opened.length).toBe(1);
+    bench.leases = { strict: 0, other: 1 };
+    opening.resolve();
+    await expect.poll(() => caller.received.toString("latin1")).toContain("policy_stale");
+    expect(caller.received.includes("sluice.session_id")).toBe(false);
+  });
+});
+
+describe("the account of a session", () => {
+  const readOnlyCredential = { username: { kind: "value", value: "reader" } } as const;
+  const reading: PolicySpec = {
+    ...everything,
+    rules: [{ name: "reading", effect: "allow", when: "statement.class == 'read'" }],
+  };
+
+  test("is the one that may only read where policy permits nothing else", async () => {
+    bench = await Bench.start();
+    const account = async (next: Snapshot): Promise<string> => {
+      bench.apply(next);
+      const before = bench.opened.length;
+      bench.caller();
+      await expect.poll(() => bench.opened.length).toBe(before + 1);
+      return bench.opened.at(-1)!.account;
+    };
+    const both = [{ ...resource, readOnlyCredential }];
+    expect(await account(snapshot)).toBe("readWrite");
+    expect(await account({ ...snapshot, policies: [reading] })).toBe("readWrite");
+    expect(await account({ ...snapshot, resources: both })).toBe("readWrite");
+    expect(await account({ ...snapshot, resources: both, policies: [reading] })).toBe("readOnly");
+  });
+
+  test("does not change under it: what needs the other one is refused until the caller connects again", async () => {
+    bench = await Bench.start();
+    bench.apply({ ...snapshot, resources: [{ ...resource, readOnlyCredential }], policies: [reading] });
+    bench.analysis = analysed(effectOf("write", "insert"));
+    const caller = bench.caller();
+    await expect.poll(() => caller.received.toString("latin1")).toContain("sluice.session_id");
+    const far = bench.far[0]!;
+    const sent: Buffer[] = [];
+    far.on("data", (chunk: Buffer) => sent.push(chunk));
+    bench.apply({ ...snapshot, version: "3", resources: [{ ...resource, readOnlyCredential }] });
+    caller.socket.write(query);
+    // What the target gets always fails; the caller is told why.
+    await expect.poll(() => Buffer.concat(sent).toString("latin1")).toContain("sluice_refused");
+    far.write(Buffer.concat([message("E", "SERROR\0VERROR\0C42601\0Mno\0\0"), message("Z", "I")]));
+    await expect.poll(() => caller.received.toString("latin1")).toContain("Connect again");
     expect(bench.sessions.size).toBe(1);
   });
 });

@@ -2,7 +2,6 @@ import { Duplex } from "node:stream";
 import { setImmediate as turn } from "node:timers/promises";
 import { GatewayError } from "@sluice/core/errors.ts";
 import { defaultLimits } from "@sluice/core/limits.ts";
-import { systemClock } from "@sluice/core/system.ts";
 import type { SessionRecordBody } from "@sluice/events/session-events.ts";
 import type { TargetConnection } from "@sluice/rpc/agent-link.ts";
 import { pino } from "pino";
@@ -36,6 +35,14 @@ interface Bench {
   /** One for each time somebody waited for the disk. */
   readonly waits: PromiseWithResolvers<void>[];
   readonly ended: Promise<string>;
+  readonly session: PostgresSession;
+  /** How often the target's connection was handed back, and how often a cancel was asked for. */
+  released: number;
+  cancels: number;
+  /** What a cancel waits for. */
+  cancelled: Promise<void>;
+  nowMs: number;
+  pending: boolean;
   crowded: boolean;
 }
 
@@ -44,7 +51,18 @@ function open(strict: boolean): Bench {
   const target = new End();
   const recorded: SessionRecordBody[] = [];
   const waits: PromiseWithResolvers<void>[] = [];
-  const bench = { caller, target, recorded, waits, crowded: false };
+  const bench = {
+    caller,
+    target,
+    recorded,
+    waits,
+    crowded: false,
+    released: 0,
+    cancels: 0,
+    cancelled: Promise.resolve(),
+    nowMs: 0,
+    pending: false,
+  };
   const log = {
     append: (body: SessionRecordBody) => void recorded.push(body),
     settle: () => {},
@@ -57,17 +75,34 @@ function open(strict: boolean): Bench {
       return bench.crowded;
     },
   };
-  const judge = { strict, notificationsClear: true, takeMustBeDurable: () => false, transactionEnded: () => {} };
+  const judge = {
+    strict,
+    notificationsClear: true,
+    takeMustBeDurable: () => false,
+    transactionEnded: () => {},
+    finished: () => {},
+    judge: () => (bench.pending ? "pending" : { kind: "permit", statements: [], scrub: false }),
+    resolvePending: () => new Promise(() => {}),
+    cancelPending: () => bench.pending,
+    reconsider: () => new GatewayError("killed", "The policy changed."),
+  };
   const session = new PostgresSession({
     caller,
-    target: Object.assign({} as TargetConnection, { stream: target, cancel: () => Promise.resolve() }),
+    target: Object.assign({} as TargetConnection, {
+      stream: target,
+      cancel: () => {
+        bench.cancels += 1;
+        return bench.cancelled;
+      },
+      release: () => void (bench.released += 1),
+    }),
     judge: Object.assign({} as SessionJudge, judge),
     sessionLog: Object.defineProperties({} as SessionLog, Object.getOwnPropertyDescriptors(log)),
     limits: defaultLimits,
-    clock: systemClock,
+    clock: { nowMs: () => 0, monotonicMs: () => bench.nowMs },
     log: pino({ level: "silent" }),
   });
-  return Object.assign(bench, { ended: session.run(Buffer.alloc(0)) });
+  return Object.assign(bench, { session, ended: session.run(Buffer.alloc(0)) });
 }
 
 const notices = ["one", "two", "three"].map(notice);
@@ -135,5 +170,133 @@ describe("what is released", () => {
     expect(await bench.ended).toBe("recording_unavailable");
     expect(bench.caller.written.toString("utf8")).toContain("The disk is gone.");
     for (const message of notices) expect(bench.caller.written.includes(message)).toBe(false);
+  });
+});
+
+const terminate = Buffer.from([0x58, 0, 0, 0, 4]);
+const query = Buffer.from("Q\0\0\0\x0dSELECT 1\0", "latin1");
+
+function ready(status: "I" | "T"): Buffer {
+  return Buffer.from(`Z\0\0\0\x05${status}`, "latin1");
+}
+
+/** The caller has gone in good order, one way or the other; says what became of the target's connection. */
+async function leave(bench: Bench, how: "terminate" | "close"): Promise<{ released: number; destroyed: boolean }> {
+  bench.caller.push(how === "terminate" ? terminate : null);
+  await bench.ended;
+  await turn();
+  return { released: bench.released, destroyed: bench.target.destroyed };
+}
+
+const kept = { released: 1, destroyed: false };
+const thrownAway = { released: 0, destroyed: true };
+
+describe("a target connection is handed back", () => {
+  test.each(["terminate", "close"] as const)("by %s, untouched, when everything is answered", async (how) => {
+    const bench = open(false);
+    bench.caller.push(query);
+    await turn();
+    await say(bench, [ready("I")]);
+    bench.target.written = Buffer.alloc(0);
+    expect(await leave(bench, how)).toEqual(kept);
+    // The message that ends a session would end the target's, too.
+    expect(bench.target.written.length).toBe(0);
+    expect(bench.target.isPaused()).toBe(true);
+    for (const event of ["data", "end", "error", "close", "drain"]) expect(bench.target.listenerCount(event), event).toBe(0);
+    expect(await bench.ended).toBe(how === "terminate" ? "closed" : "caller_gone");
+  });
+
+  test("even while the caller's last bytes are on their way to the disk", async () => {
+    const bench = open(true);
+    await say(bench, notices.slice(0, 1));
+    bench.caller.push(terminate);
+    await turn();
+    expect(bench.released).toBe(1);
+    bench.waits[0]!.resolve();
+    expect(await bench.ended).toBe("closed");
+    expect(bench.caller.written).toEqual(notices[0]);
+    expect(bench.target.destroyed).toBe(false);
+  });
+});
+
+describe("a target connection is not used again", () => {
+  test("after a transaction that was left open", async () => {
+    const bench = open(false);
+    bench.caller.push(query);
+    await turn();
+    await say(bench, [ready("T")]);
+    expect(await leave(bench, "terminate")).toEqual(thrownAway);
+  });
+
+  test("when an answer is still to come, or a message has come in part", async () => {
+    const running = open(false);
+    running.caller.push(query);
+    await turn();
+    expect(await leave(running, "close")).toEqual(thrownAway);
+    const partial = open(false);
+    await say(partial, [notice("one").subarray(0, 9)]);
+    expect(await leave(partial, "terminate")).toEqual(thrownAway);
+  });
+
+  test("while a cancel is on its way, and for a second after it", async () => {
+    const inFlight = open(false);
+    inFlight.cancelled = new Promise(() => {});
+    inFlight.session.cancel();
+    await turn();
+    expect(await leave(inFlight, "terminate")).toEqual(thrownAway);
+    const settling = open(false);
+    settling.session.cancel();
+    await turn();
+    settling.nowMs = 999;
+    expect(await leave(settling, "terminate")).toEqual(thrownAway);
+    const settled = open(false);
+    settled.session.cancel();
+    await turn();
+    settled.nowMs = 1_000;
+    expect(await leave(settled, "terminate")).toEqual(kept);
+  });
+
+  test("when the gateway ends the session, or what follows the end cannot be read", async () => {
+    const ended = open(false);
+    ended.session.terminate(new GatewayError("killed", "Enough."));
+    await ended.ended;
+    expect([ended.released, ended.target.destroyed]).toEqual([0, true]);
+    const more = open(false);
+    more.caller.push(Buffer.concat([terminate, query]));
+    await more.ended;
+    expect([more.released, more.target.destroyed]).toEqual([0, true]);
+  });
+});
+
+describe("a cancel", () => {
+  test("of a statement that waits to be analysed stays here", async () => {
+    const bench = open(false);
+    bench.pending = true;
+    bench.caller.push(query);
+    await turn();
+    bench.session.cancel();
+    await turn();
+    expect(bench.cancels).toBe(0);
+  });
+
+  test("of one that runs goes to the target", async () => {
+    const bench = open(false);
+    bench.caller.push(query);
+    await turn();
+    bench.session.cancel();
+    await turn();
+    expect(bench.cancels).toBe(1);
+  });
+});
+
+describe("a policy that changes", () => {
+  test("is held against what runs, and against nothing else", async () => {
+    const bench = open(false);
+    bench.session.reconsider();
+    bench.caller.push(query);
+    await turn();
+    bench.session.reconsider();
+    expect(await bench.ended).toBe("killed");
+    expect(bench.caller.written.toString("latin1")).toContain("The policy changed.");
   });
 });
