@@ -32,6 +32,7 @@ const needed: readonly NeededPackage[] = [
     use: "javac and java",
     isThere: async () => (await onPath("javac")) && (await onPath("java")),
   },
+  { name: "nats-server", use: "the event bus", isThere: () => isExecutable("/usr/sbin/nats-server") },
   { name: "pgbouncer", use: "the pooler to compare with", isThere: () => isExecutable("/usr/sbin/pgbouncer") },
 ];
 

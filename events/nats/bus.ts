@@ -258,10 +258,14 @@ function isStreamMissing(error: unknown): boolean {
 function undelivered(cause: unknown): GatewayError {
   if (cause instanceof GatewayError) return cause;
   if (isApiError(cause, STREAM_FULL) || isApiError(cause, STREAM_FULL_MESSAGES))
-    return new GatewayError("recording_unavailable", `Session records cannot be delivered: the stream ${RECORDS_STREAM} is full.`, {
-      cause,
-      hint: "The recorder does not take records, or not fast enough. They stay in the gateway's spool and are offered again.",
-    });
+    return new GatewayError(
+      "recording_unavailable",
+      `Session records cannot be delivered: the stream ${RECORDS_STREAM} is full.`,
+      {
+        cause,
+        hint: "The recorder does not take records, or not fast enough. They stay in the gateway's spool and are offered again.",
+      },
+    );
   return new GatewayError("recording_unavailable", "Session records cannot be delivered: NATS did not take them.", {
     cause,
     hint: "They stay in the gateway's spool and are offered again.",

@@ -109,7 +109,8 @@ class Link implements NatsLink {
         told = false;
         await this.#serve(connection);
       } catch (error) {
-        if (!told) this.#options.log.warn({ err: error, servers: this.#options.config.servers }, "NATS does not answer; trying on.");
+        if (!told)
+          this.#options.log.warn({ err: error, servers: this.#options.config.servers }, "NATS does not answer; trying on.");
         told = true;
       }
       const jitterMs = ((this.#options.random.bytes(1)[0] ?? 0) / 256) * RETRY_JITTER_MS;

@@ -9,7 +9,7 @@ import { defaultLimits, type Limits } from "@sluice/core/limits.ts";
 import type { LiveIdentity } from "@sluice/rpc/identity/live-identity.ts";
 import { makeTestAuthority, type TestAuthority, testIdentity } from "@sluice/rpc/testing.ts";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { type NatsServer, startNats } from "../../test/support/nats.ts";
+import { type Nats, startNats } from "../../test/support/nats.ts";
 import type { BatchDetails, RecordSource } from "../bus.ts";
 import type { SessionRecord } from "../session-events.ts";
 import { shipSpool } from "../ship.ts";
@@ -28,7 +28,7 @@ import { receiptsSubject, RECORDS_STREAM, recordsSubject, SESSIONS_STREAM } from
 let authority: TestAuthority;
 let gateway: LiveIdentity;
 let recorder: LiveIdentity;
-let nats: NatsServer;
+let nats: Nats;
 let config: NatsConfig;
 let spoolDirectory: string;
 let spool: FileSpool;
@@ -42,8 +42,15 @@ beforeAll(async () => {
 beforeEach(async () => {
   gateway = await testIdentity("gateway", "gw-1", {}, authority);
   recorder = await testIdentity("recorder", "rec-1", {}, authority);
-  nats = await startNats({ directory: await mkdtemp(join(tmpdir(), "sluice-nats-")) });
-  config = { bus: "nats", servers: [nats.url], caFile: null, credentialsFile: null, replicas: 1, streamBytesMax: 64 * 1024 * 1024 };
+  nats = await startNats();
+  config = {
+    bus: "nats",
+    servers: [nats.url],
+    caFile: null,
+    credentialsFile: null,
+    replicas: 1,
+    streamBytesMax: 64 * 1024 * 1024,
+  };
   spoolDirectory = await mkdtemp(join(tmpdir(), "sluice-nats-spool-"));
   log = testLog();
   spool = await openFileSpool({ directory: spoolDirectory, limits: defaultLimits, log });

@@ -30,9 +30,17 @@ export interface RecorderBusOptions {
   readonly random: Random;
   readonly limits: Limits;
   readonly log: Log;
-  /** Called when records were kept, for whoever counts. `sentMs`: how long ago the newest of them was made. */
-  readonly onKept?: (kept: { readonly batches: number; readonly records: number; readonly bytes: number; readonly lagMs: number }) => void;
+  /** Called when records were kept, for whoever counts. */
+  readonly onKept?: (kept: KeptRecords) => void;
   readonly onReceipt?: () => void;
+}
+
+export interface KeptRecords {
+  readonly batches: number;
+  readonly records: number;
+  readonly bytes: number;
+  /** How long ago the newest of them was made. */
+  readonly lagMs: number;
 }
 
 export interface RecorderBus {

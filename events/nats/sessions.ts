@@ -173,8 +173,14 @@ function briefly(record: SessionRecord): readonly SessionRecord[] {
   }
 }
 
-function fieldsOf({ recorder, gateways }: Pick<SessionsBatch, "recorder"> & { readonly gateways: readonly GatewayFields[] }): SignedField[] {
-  return [recorder, ...gateways.flatMap(({ gateway, spoolId, runStart, records }) => [gateway, spoolId, Number(runStart), records])];
+function fieldsOf({
+  recorder,
+  gateways,
+}: Pick<SessionsBatch, "recorder"> & { readonly gateways: readonly GatewayFields[] }): SignedField[] {
+  return [
+    recorder,
+    ...gateways.flatMap(({ gateway, spoolId, runStart, records }) => [gateway, spoolId, Number(runStart), records]),
+  ];
 }
 
 interface GatewayFields {

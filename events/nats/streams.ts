@@ -82,7 +82,10 @@ async function ensureStream(manager: JetStreamManager, owner: boolean, wanted: W
     return;
   }
   const { max_bytes, num_replicas, subjects } = wanted;
-  const same = isDeepStrictEqual([present.max_bytes, present.num_replicas, present.subjects], [max_bytes, num_replicas, subjects]);
+  const same = isDeepStrictEqual(
+    [present.max_bytes, present.num_replicas, present.subjects],
+    [max_bytes, num_replicas, subjects],
+  );
   if (owner && !same) await manager.streams.update(wanted.name, { ...present, ...wanted });
 }
 

@@ -1,11 +1,13 @@
 /** A real nats-server with JetStream, on loopback, in a directory of its own; killed and started again by its process id alone. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { connect, createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 
-export interface NatsServer {
+export interface Nats {
   readonly url: string;
   /** `SIGKILL` by default; resolves when the process is gone. */
   kill(signal?: NodeJS.Signals): Promise<void>;
@@ -15,9 +17,9 @@ export interface NatsServer {
   stop(): Promise<void>;
 }
 
-export interface NatsServerOptions {
-  /** Where JetStream keeps its files; removed by `stop`. */
-  readonly directory: string;
+export interface NatsOptions {
+  /** Where JetStream keeps its files; a new one without it. Removed by `stop`. */
+  readonly directory?: string;
   /** Further arguments: TLS, configuration. */
   readonly arguments?: readonly string[];
   readonly scheme?: "nats" | "tls";
@@ -27,11 +29,12 @@ export interface NatsServerOptions {
 const PROGRAM = "/usr/sbin/nats-server";
 const START_TIMEOUT_MS = 15_000;
 
-export async function startNats(options: NatsServerOptions): Promise<NatsServer> {
+export async function startNats(options: NatsOptions = {}): Promise<Nats> {
   const port = await freePort();
+  const directory = options.directory ?? (await mkdtemp(join(tmpdir(), "sluice-nats-")));
   let child: ChildProcess | null = null;
   const start = async (): Promise<void> => {
-    const args = ["-a", "127.0.0.1", "-p", String(port), "-js", "-sd", options.directory, ...(options.arguments ?? [])];
+    const args = ["-a", "127.0.0.1", "-p", String(port), "-js", "-sd", directory, ...(options.arguments ?? [])];
     const started = spawn(PROGRAM, args, { stdio: "ignore" });
     child = started;
     let failure: Error | null = null;
@@ -58,7 +61,7 @@ export async function startNats(options: NatsServerOptions): Promise<NatsServer>
     start,
     stop: async () => {
       await kill();
-      await rm(options.directory, { recursive: true, force: true });
+      await rm(directory, { recursive: true, force: true });
     },
   };
 }
