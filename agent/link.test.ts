@@ -270,7 +270,8 @@ describe("secrets", () => {
 
 function agent(overrides: { limits?: Limits } = {}): AgentLink {
   return createCoLocatedAgent({
-    bindings: everywhere,
+    config: { secrets: everywhere, vaults: [], kubernetes: null },
+    sealingKey: null,
     readEnvironment: (name) => secrets[name],
     limits: defaultLimits,
     clock: systemClock,

@@ -6,7 +6,7 @@
 import { assertNever } from "@sluice/core/assert-never.ts";
 import type { Catalog } from "@sluice/core/catalog.ts";
 import type { Clock } from "@sluice/core/clock.ts";
-import type { SecretBinding } from "@sluice/core/config.ts";
+import type { AgentConfig } from "@sluice/core/config.ts";
 import { GatewayError, toGatewayError } from "@sluice/core/errors.ts";
 import type { Limits } from "@sluice/core/limits.ts";
 import type { Random } from "@sluice/core/random.ts";
@@ -14,13 +14,16 @@ import type { ResourceSpec, TargetAccount } from "@sluice/core/snapshot.ts";
 import type { AgentLink, OpenTargetRequest, ReadCatalogRequest, TargetConnection } from "@sluice/rpc/agent-link.ts";
 import type { Logger } from "pino";
 import { readPostgresCatalog } from "./catalog/postgres.ts";
-import { resolveCredential } from "./secrets/sources.ts";
+import type { SealingKey } from "./secrets/sealing-key.ts";
+import { createSecretSources, resolveCredential } from "./secrets/sources.ts";
 import { PostgresTargets } from "./targets/postgres/connect.ts";
 import type { PostgresConnection } from "./targets/postgres/open.ts";
 
 export interface CoLocatedAgentOptions {
-  /** From the agent's own configuration: which secret may go where. */
-  readonly bindings: readonly SecretBinding[];
+  /** The agent's own: which secret may go where, and who is asked for it. */
+  readonly config: Pick<AgentConfig, "secrets" | "vaults" | "kubernetes">;
+  /** Null: sealed secrets cannot be opened. */
+  readonly sealingKey: SealingKey | null;
   readonly readEnvironment: (name: string) => string | undefined;
   readonly limits: Limits;
   readonly clock: Clock;
@@ -33,10 +36,11 @@ export type AgentLog = Pick<Logger, "debug" | "info" | "warn">;
 /** `close` ends what is being opened or read, and connections kept for later; those handed over belong to their holders. */
 export function createCoLocatedAgent(options: CoLocatedAgentOptions): AgentLink {
   const { limits, log, clock } = options;
-  const sources = { ...options, secretBytesMax: limits.secretBytesMax };
+  const secrets = createSecretSources(options);
   const postgres = new PostgresTargets({
     ...options,
-    resolveCredential: (credential, address) => resolveCredential(credential, address, sources),
+    resolveCredential: (credential, address) => resolveCredential(credential, address, secrets),
+    invalidateCredential: (credential) => secrets.invalidate(credential),
   });
   const closing = new AbortController();
 
@@ -98,6 +102,7 @@ export function createCoLocatedAgent(options: CoLocatedAgentOptions): AgentLink 
     close: async () => {
       closing.abort(new Error("the agent is shutting down"));
       postgres.close();
+      await secrets.close();
     },
   };
 }

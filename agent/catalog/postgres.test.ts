@@ -282,7 +282,12 @@ async function connect(cluster: Cluster): Promise<Client> {
 
 function read(cluster: Cluster, limits: Partial<Limits> = {}): Promise<Catalog> {
   const agent = createCoLocatedAgent({
-    bindings: [{ source: { kind: "env", name: "P" }, targets: ["127.0.0.1:*"] }],
+    config: {
+      secrets: [{ source: { kind: "env", name: "P" }, targets: ["127.0.0.1:*"] }],
+      vaults: [],
+      kubernetes: null,
+    },
+    sealingKey: null,
     readEnvironment: () => cluster.password,
     limits: { ...defaultLimits, ...limits },
     clock: systemClock,

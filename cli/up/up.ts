@@ -80,7 +80,8 @@ async function start(options: StartOptions, started: Started): Promise<ReadyFile
 
   const agentLink = createCoLocatedAgent({
     ...shared,
-    bindings: config.agent.secrets,
+    config: config.agent,
+    sealingKey: null,
     readEnvironment: options.environment,
     log: plane("agent"),
   });

@@ -21,6 +21,7 @@ let targets: PostgresTargets;
 const servers: Server[] = [];
 const closedBecause: string[] = [];
 const resolvedFor: TargetAddress[] = [];
+let rotated = "the former password";
 const log = {
   info: () => {},
   warn: () => {},
@@ -290,7 +291,13 @@ describe("fail-over", () => {
   test("a wrong password is not tried elsewhere", async () => {
     const failover = [{ host: "127.0.0.1", port: await freePort() }];
     await expect(open({ target: { failover }, password: "wrong" })).rejects.toMatchObject({ code: "target_auth_failed" });
-    expect(resolvedFor).toHaveLength(1);
+    expect(resolvedFor).toHaveLength(2); // once more at the same address, in case it was just replaced
+  });
+
+  test("a password that was replaced at its source a moment ago is asked for again", async () => {
+    const connection = await open({ password: "rotated", pool: undefined });
+    expect(await ask(connection, "SELECT 1")).toEqual([["1"]]);
+    connection.stream.destroy();
   });
 });
 
@@ -341,10 +348,11 @@ function makeTargets(targetConnectTimeoutMs = 5_000): PostgresTargets {
   return new PostgresTargets({
     resolveCredential: async ({ username, password }, address) => {
       resolvedFor.push(address);
-      return {
-        user: username.kind === "value" ? username.value : "",
-        password: password?.kind === "env" ? password.name : undefined,
-      };
+      const name = password?.kind === "env" ? password.name : undefined;
+      return { user: username.kind === "value" ? username.value : "", password: name === "rotated" ? rotated : name };
+    },
+    invalidateCredential: () => {
+      rotated = cluster.password;
     },
     limits: { ...defaultLimits, targetConnectTimeoutMs, targetResetTimeoutMs: 1_000 },
     clock: systemClock,

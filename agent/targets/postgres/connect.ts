@@ -26,14 +26,18 @@ export interface ConnectRequest {
 
 export interface PostgresTargetsOptions {
   /** Throws GatewayError `secret_unavailable` unless all of it may go to this address. */
-  readonly resolveCredential: (
-    credential: CredentialSpec,
-    address: TargetAddress,
-  ) => Promise<{ readonly user: string; readonly password: string | undefined }>;
+  readonly resolveCredential: (credential: CredentialSpec, address: TargetAddress) => Promise<LoginCredential>;
+  /** The target refused what was resolved: it may have been replaced at its source just now. */
+  readonly invalidateCredential: (credential: CredentialSpec) => void;
   readonly limits: Limits;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Pick<Logger, "debug">;
+}
+
+interface LoginCredential {
+  readonly user: string;
+  readonly password: string | undefined;
 }
 
 /** Closing ends idle connections; those in use belong to their holders. */
@@ -77,9 +81,24 @@ export class PostgresTargets {
     this.#pool.close();
   }
 
+  /** A credential that was rotated a moment ago is asked for once more. */
   async #connectTo(address: TargetAddress, request: ConnectRequest): Promise<PostgresConnection> {
+    const { resolveCredential, invalidateCredential } = this.#options;
+    const spec = credentialOf(request.resource, request.account);
+    const first = await resolveCredential(spec, address);
+    try {
+      return await this.#logIn(address, first, request);
+    } catch (error) {
+      if (!(error instanceof GatewayError) || error.code !== "target_auth_failed" || request.signal.aborted) throw error;
+      invalidateCredential(spec);
+      const second = await resolveCredential(spec, address);
+      if (second.user === first.user && second.password === first.password) throw error;
+      return await this.#logIn(address, second, request);
+    }
+  }
+
+  async #logIn(address: TargetAddress, credential: LoginCredential, request: ConnectRequest): Promise<PostgresConnection> {
     const { resource, database, startup, signal } = request;
-    const credential = await this.#options.resolveCredential(credentialOf(resource, request.account), address);
     const target = { ...address, tls: resource.target.tls };
     const opening: OpenPostgresRequest = { target, database, ...credential, startup, signal };
     const open = async (asked: OpenPostgresRequest): Promise<PostgresConnection> => {

@@ -1,0 +1,200 @@
+/**
+ * An agent as a process of its own: its identity, its key for sealed secrets, its link to the control planes, its own copy of the
+ * resources, and the tunnel to gateways. Goes on with the last resources while no control plane answers. Listens nowhere.
+ */
+import { join } from "node:path";
+import type { Clock } from "@sluice/core/clock.ts";
+import type { Config, NodeConfig } from "@sluice/core/config.ts";
+import { GatewayError } from "@sluice/core/errors.ts";
+import type { Limits } from "@sluice/core/limits.ts";
+import type { Random } from "@sluice/core/random.ts";
+import type { ControlLink } from "@sluice/rpc/control-link.ts";
+import { openControlLink } from "@sluice/rpc/control/link.ts";
+import { openNodeIdentity } from "@sluice/rpc/identity/open.ts";
+import type { NodeIdentity } from "@sluice/rpc/node-identity.ts";
+import type { DirectoryNode } from "@sluice/rpc/nodes.ts";
+import type { Logger } from "pino";
+import { openDeclarations } from "./declarations.ts";
+import { createCoLocatedAgent } from "./link.ts";
+import { openSealingKey } from "./secrets/sealing-key.ts";
+import { openTunnel, type Tunnel } from "./tunnel/tunnel.ts";
+
+export interface AgentNodeOptions {
+  readonly config: Config;
+  /** Absolute; made when absent. */
+  readonly dataDirectory: string;
+  readonly environment: (name: string) => string | undefined;
+  readonly limits: Limits;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Logger;
+  /** Aborts a start that still waits for a control plane. */
+  readonly signal?: AbortSignal;
+}
+
+export interface AgentNode {
+  /** What the ready file says. */
+  readonly ready: { readonly name: string };
+  readonly identity: NodeIdentity;
+  readonly tunnel: Tunnel;
+  /** Why it cannot serve every session that it should; empty: ready. */
+  notReady(): readonly string[];
+  /** Tells gateways and control planes, lets sessions finish within `drainTimeoutMs`. */
+  drain(): Promise<void>;
+  /** Ends what is left and frees everything; call after `drain`. */
+  close(): Promise<void>;
+}
+
+/** Resolves when its resources are known, from the control plane or from the last run. Throws `config_invalid` and what enrolment throws. */
+export async function startAgentNode(options: AgentNodeOptions): Promise<AgentNode> {
+  const closers: (() => Promise<void> | void)[] = [];
+  const close = async (): Promise<void> => {
+    for (const one of closers.splice(0).reverse()) {
+      try {
+        await one();
+      } catch (error) {
+        options.log.error({ err: error }, "a part of the agent did not stop cleanly");
+      }
+    }
+  };
+  try {
+    return await start(options, closers, close);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** How often it is said what is waited for. Milliseconds. */
+const WAITING_LOGGED_EVERY_MS = 5_000;
+
+async function start(
+  options: AgentNodeOptions,
+  closers: (() => Promise<void> | void)[],
+  close: () => Promise<void>,
+): Promise<AgentNode> {
+  const { config, dataDirectory, environment, limits, clock, random, log } = options;
+  const node = requireNode(config);
+  const shared = { limits, clock, random, log };
+
+  const identity = await openNodeIdentity({
+    ...shared,
+    role: "agent",
+    node,
+    directory: join(dataDirectory, "identity"),
+    hosts: [],
+    readEnvironment: environment,
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+  });
+  closers.push(() => identity.close());
+
+  const sealingKey = await openSealingKey(join(dataDirectory, "sealing"));
+  const agentLink = createCoLocatedAgent({ ...shared, config: config.agent, sealingKey, readEnvironment: environment });
+  closers.push(() => agentLink.close());
+
+  const control = new LateControl();
+  const declarations = await openDeclarations({
+    ...shared,
+    identity,
+    file: join(dataDirectory, "policy", "resources.bin"),
+    verdict: (sequence, version, fault) => control.link?.verdict(sequence, version, fault),
+    changed: () => tunnel.resourcesChanged(),
+  });
+  closers.push(() => declarations.close());
+
+  const tunnel = openTunnel({
+    ...shared,
+    identity,
+    control,
+    resources: declarations,
+    agentLink,
+    config: { nearest: config.agent.nearest, region: node.region },
+  });
+  closers.push(() => tunnel.close());
+
+  const link = openControlLink({
+    ...shared,
+    identity,
+    addresses: node.controlPlanes,
+    handlers: {
+      hello: () => ({
+        region: node.region,
+        addresses: { control: null, sessions: null, callers: {} },
+        sealingKey: sealingKey.publicJwk,
+        snapshotSequence: declarations.sequence,
+      }),
+      status: () => ({ ...tunnel.status(), spoolBytes: 0 }),
+      snapshot: (signed) => declarations.receive(signed),
+      dialGateway: (name) => tunnel.dialGateway(name),
+    },
+  });
+  control.attach(link);
+  closers.push(() => link.close());
+
+  await untilReady(options, declarations.ready(options.signal), () => link.connected);
+  return {
+    ready: { name: node.name },
+    identity,
+    tunnel,
+    notReady: () => reasonsAgainst(tunnel, link),
+    drain: () => tunnel.drain(),
+    close,
+  };
+}
+
+/** The tunnel comes before the control link, whose first word tells of the tunnel. */
+class LateControl implements Pick<ControlLink, "directory" | "onDirectory" | "statusChanged"> {
+  link: ControlLink | undefined;
+  readonly #listeners = new Set<(nodes: readonly DirectoryNode[]) => void>();
+
+  attach(link: ControlLink): void {
+    this.link = link;
+    link.onDirectory((nodes) => {
+      for (const listener of this.#listeners) listener(nodes);
+    });
+  }
+
+  get directory(): readonly DirectoryNode[] {
+    return this.link?.directory ?? [];
+  }
+
+  onDirectory(listener: (nodes: readonly DirectoryNode[]) => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  statusChanged(): void {
+    this.link?.statusChanged();
+  }
+}
+
+async function untilReady({ log, config }: AgentNodeOptions, ready: Promise<void>, connected: () => number): Promise<void> {
+  const timer = setInterval(
+    () =>
+      log.info(
+        { controlPlanes: config.node?.controlPlanes, connected: connected() },
+        "waiting for the first word of what this agent may reach",
+      ),
+    WAITING_LOGGED_EVERY_MS,
+  );
+  try {
+    await ready;
+  } finally {
+    clearInterval(timer);
+  }
+}
+
+function reasonsAgainst(tunnel: Tunnel, link: ControlLink): readonly string[] {
+  const { draining, links } = tunnel.status();
+  const reasons: string[] = [];
+  if (draining) reasons.push("draining");
+  if (links.length === 0) reasons.push(link.directory.length === 0 ? "no gateway is known yet" : "linked to no gateway");
+  return reasons;
+}
+
+function requireNode({ node }: Config): NodeConfig {
+  if (node !== null && node.controlPlanes.length > 0) return node;
+  throw new GatewayError("config_invalid", "An agent of its own needs the section `node` with its control planes.", {
+    hint: "node: { name: NAME, controlPlanes: [HOST:PORT], join: { tokenFile: FILE } }",
+  });
+}
