@@ -155,11 +155,23 @@ export async function advanceAuthorities(db: Kysely<Tables>, nowMs: number): Pro
   });
 }
 
-/** Forgets what ended long enough ago that nobody can present it any more. */
-export async function forgetEnded(db: Kysely<Tables>, nowMs: number): Promise<void> {
+/**
+ * Forgets what ended: certificates and signers as soon as nobody can present them any more; nodes and join tokens after
+ * `keptMs`, so that people still see what became of them.
+ */
+export async function forgetEnded(db: Kysely<Tables>, nowMs: number, keptMs: number): Promise<void> {
   const ended = new Date(nowMs - 2 * CLOCK_MARGIN_MS);
   await db.deleteFrom("certificates").where("not_after", "<", ended).execute();
   await db.deleteFrom("signers").where("not_after", "<", ended).execute();
+  const gone = new Date(nowMs - keptMs);
+  await db.deleteFrom("join_tokens").where("expires_at", "<", gone).execute();
+  await db
+    .deleteFrom("nodes")
+    .where("role", "!=", "control-plane")
+    .where("enrolled_at", "<", gone)
+    .where((eb) => eb.or([eb("certificate_not_after", "is", null), eb("certificate_not_after", "<", gone)]))
+    .where((eb) => eb.or([eb("revoked_at", "is", null), eb("revoked_at", "<", gone)]))
+    .execute();
 }
 
 /**

@@ -46,7 +46,7 @@ export interface AuthorityOptions {
   readonly changes: Changes;
   readonly clock: Clock;
   readonly random: Random;
-  readonly limits: Pick<Limits, "nodeCertificateMs" | "snapshotSignerMs">;
+  readonly limits: Pick<Limits, "nodeCertificateMs" | "snapshotSignerMs" | "nodeForgottenMs">;
   readonly log: Logger;
   /** Where versions before kept the authority as files: taken into an empty store, then the key's file is removed. Null: nowhere. */
   readonly importFrom: string | null;
@@ -175,7 +175,7 @@ export async function openAuthority(options: AuthorityOptions): Promise<Authorit
     tend: async (signal) => {
       while (!signal.aborted) {
         await advance(options);
-        await forgetEnded(db, clock.nowMs());
+        await forgetEnded(db, clock.nowMs(), limits.nodeForgottenMs);
         await delay(TEND_INTERVAL_MS, undefined, { signal }).catch(() => undefined); // aborted: the loop ends
       }
     },

@@ -3,7 +3,7 @@
  * is given away only when nobody holds it, or by who may say so. What a node reports itself is not written here.
  */
 import type { NodeRole } from "@sluice/rpc/nodes.ts";
-import { type Kysely, type Selectable, sql, type Transaction } from "kysely";
+import { type Selectable, sql, type Transaction } from "kysely";
 import type { EnrollingRole } from "../api/services.ts";
 import { withdrawNode } from "../ca/authority-rows.ts";
 import { notifyChange } from "../store/changes.ts";
@@ -89,18 +89,6 @@ export async function writeCertificate(
     .where("role", "=", role)
     .where("name", "=", name)
     .execute();
-}
-
-/** Forgets nodes that nobody has been for a while: revoked ones, and ones whose certificate ended. */
-export async function forgetNodes(db: Kysely<Tables>, before: Date): Promise<number> {
-  const result = await db
-    .deleteFrom("nodes")
-    .where((eb) => eb.or([eb("certificate_not_after", "<", before), eb("certificate_not_after", "is", null)]))
-    .where("enrolled_at", "<", before)
-    .where((eb) => eb.or([eb("revoked_at", "is", null), eb("revoked_at", "<", before)]))
-    .where("role", "!=", "control-plane")
-    .executeTakeFirst();
-  return Number(result.numDeletedRows);
 }
 
 async function requireFree(transaction: Transaction<Tables>, node: Registration, present: NodeRecord): Promise<void> {

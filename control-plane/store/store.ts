@@ -60,8 +60,11 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     statement_timeout: QUERY_TIMEOUT_MS,
     query_timeout: QUERY_TIMEOUT_MS,
   });
-  // A connection that breaks while idle must not end the process; the next query makes a new one.
-  pool.on("error", (error) => log.warn({ reason: codeOf(error) }, "a connection to the store broke"));
+  // A connection that breaks must not end the process: idle (the pool says so) or in the middle of a transaction (the connection itself
+  // says so, and whoever uses it gets the error of the query). The next query makes a new one.
+  const broken = (error: Error): void => log.warn({ reason: codeOf(error) }, "a connection to the store broke");
+  pool.on("error", broken);
+  pool.on("connect", (client) => client.on("error", broken));
   const db = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) });
   const close = async (): Promise<void> => {
     closing = true;
