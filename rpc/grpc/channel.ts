@@ -41,7 +41,7 @@ export interface DialOptions {
 export function dialGrpc(peer: PeerAddress, options: DialOptions): GrpcChannel {
   const { identity } = options;
   return new NodeChannel(peer, options, {
-    proof: nodeProof(identity, peer),
+    proof: nodeProof(identity, peer, Date.now),
     material: () => identity.material,
     onChange: (listener) => identity.onChange(listener),
   });

@@ -7,7 +7,7 @@ import type { Socket } from "node:net";
 import { type ConnectionOptions, checkServerIdentity, connect, type DetailedPeerCertificate, type TLSSocket } from "node:tls";
 import { CallCredentials, ChannelCredentials, type experimental } from "@grpc/grpc-js";
 import { GatewayError } from "@sluice/core/errors.ts";
-import { findAuthority, fingerprintOf } from "../identity/verify.ts";
+import { findAuthority, fingerprintOf, verifyNode } from "../identity/verify.ts";
 import { readNodeCertificate, splitPem } from "../identity/node-certificate.ts";
 import type { PeerAddress } from "../grpc.ts";
 import type { NodeIdentity } from "../node-identity.ts";
@@ -17,12 +17,14 @@ import { serverNameOf } from "../nodes.ts";
 export interface ConnectionProof {
   /** For tls.connect: certificate, key, authorities. */
   readonly tls: () => ConnectionOptions;
-  /** Looks at the peer before a byte is sent; throws GatewayError. */
-  readonly check: (socket: TLSSocket) => void;
+  /** Looks at the peer before a byte is sent, and says who it is; throws GatewayError. */
+  readonly check: (socket: TLSSocket) => X509Certificate;
+  /** Whether a peer that was accepted would be so now. */
+  readonly accepts: (peer: X509Certificate) => boolean;
 }
 
 /** A node among nodes: its own certificate, the authorities that it trusts. */
-export function nodeProof(identity: NodeIdentity, peer: PeerAddress): ConnectionProof {
+export function nodeProof(identity: NodeIdentity, peer: PeerAddress, nowMs: () => number): ConnectionProof {
   return {
     tls: () => ({
       cert: identity.material.certificateChain,
@@ -36,7 +38,9 @@ export function nodeProof(identity: NodeIdentity, peer: PeerAddress): Connection
       checkPeer(certificate, peer);
       const node = readNodeCertificate(certificate);
       if (node !== null && identity.isRevoked(node.serial)) throw wrongPeer(peer, "its certificate was revoked");
+      return certificate;
     },
+    accepts: (certificate) => verifyNode(certificate, identity, nowMs()).kind === "node",
   };
 }
 
@@ -54,13 +58,15 @@ export function strangerProof(peer: PeerAddress, trust: StrangerTrust, nowMs: ()
         trust.kind === "fingerprint"
           ? others.filter((certificate) => fingerprintOf(certificate) === trust.fingerprint)
           : splitPem(trust.pem).map((pem) => new X509Certificate(pem));
-      if (findAuthority(leaf, others, trusted, nowMs()) === null) throw otherInstallation(peer, trust);
       checkPeer(leaf, peer);
       const at = nowMs();
       if (at < leaf.validFromDate.getTime() || at >= leaf.validToDate.getTime()) {
         throw wrongPeer(peer, "its certificate is not valid at this time: compare the clocks");
       }
+      if (findAuthority(leaf, others, trusted, at) === null) throw otherInstallation(peer, trust);
+      return leaf;
     },
+    accepts: () => true,
   };
 }
 
@@ -73,7 +79,8 @@ export class NodeConnector extends ChannelCredentials {
   readonly #peer: PeerAddress;
   readonly #proof: ConnectionProof;
   readonly #connectTimeoutMs: number;
-  readonly #sockets = new Set<TLSSocket>();
+  /** With the peer's certificate, once it is known: a socket that HTTP/2 has taken over tells it no more. */
+  readonly #sockets = new Map<TLSSocket, X509Certificate | null>();
   #lastFault: GatewayError | null = null;
 
   constructor(peer: PeerAddress, proof: ConnectionProof, connectTimeoutMs: number) {
@@ -89,18 +96,12 @@ export class NodeConnector extends ChannelCredentials {
 
   /** Cuts connections to peers that would not be accepted now. */
   recheck(): void {
-    for (const socket of this.#sockets) {
-      try {
-        this.#proof.check(socket);
-      } catch {
-        socket.destroy();
-      }
-    }
+    for (const [socket, peer] of this.#sockets) if (peer !== null && !this.#proof.accepts(peer)) socket.destroy();
   }
 
   /** Cuts what hangs: called when the channel is not ready in time, and when it is closed for good. */
   destroyAll(): void {
-    for (const socket of this.#sockets) socket.destroy();
+    for (const socket of this.#sockets.keys()) socket.destroy();
   }
 
   override _isSecure(): boolean {
@@ -133,7 +134,7 @@ export class NodeConnector extends ChannelCredentials {
         ALPNProtocols: ["h2"],
         minVersion: "TLSv1.3",
       });
-      this.#sockets.add(secure);
+      this.#sockets.set(secure, null);
       const timer = setTimeout(() => fail(new Error("the TLS handshake took too long")), this.#connectTimeoutMs);
       timer.unref();
       const fail = (cause: unknown): void => {
@@ -144,7 +145,7 @@ export class NodeConnector extends ChannelCredentials {
       };
       secure.once("secureConnect", () => {
         try {
-          this.#proof.check(secure);
+          this.#sockets.set(secure, this.#proof.check(secure));
         } catch (error) {
           fail(error);
           return;

@@ -3,6 +3,7 @@
  * handler for a caller whose certificate does not allow it at that moment: role, chain, time and revocation are looked at for
  * each call, and running calls end when one of them changes.
  */
+import type { X509Certificate } from "node:crypto";
 import type { AddressInfo } from "node:net";
 import { createServer, type Server as TlsServer, type TlsOptions, type TLSSocket } from "node:tls";
 import type { DescService } from "@bufbuild/protobuf";
@@ -67,7 +68,8 @@ class NodeListener implements GrpcServer {
   readonly #grpc: Server;
   readonly #injector: ConnectionInjector;
   readonly #tls: TlsServer;
-  readonly #connections = new Set<TLSSocket>();
+  /** With the peer's certificate: a socket that HTTP/2 has taken over tells it no more. */
+  readonly #connections = new Map<TLSSocket, X509Certificate | undefined>();
   readonly #stopFollowing: () => void;
   #address = "";
   #closing: Promise<void> | undefined;
@@ -152,7 +154,7 @@ class NodeListener implements GrpcServer {
     const cut = setTimeout(() => this.#cutAll(), graceMs);
     await this.#calls.finished(graceMs);
     // Answers that were written are on their way: connections close by themselves once these are out.
-    for (const socket of this.#connections) socket.destroySoon();
+    for (const socket of this.#connections.keys()) socket.destroySoon();
     await closed;
     clearTimeout(cut);
     this.#calls.endAll(new GatewayError("draining", "This node has shut down."));
@@ -160,7 +162,7 @@ class NodeListener implements GrpcServer {
   }
 
   #cutAll(): void {
-    for (const socket of this.#connections) socket.destroy();
+    for (const socket of this.#connections.keys()) socket.destroy();
   }
 
   #accept(socket: TLSSocket): void {
@@ -180,7 +182,7 @@ class NodeListener implements GrpcServer {
       socket.destroy();
       return;
     }
-    this.#connections.add(socket);
+    this.#connections.set(socket, certificate);
     socket.once("close", () => this.#connections.delete(socket));
     this.#injector.injectConnection(socket);
   }
@@ -211,8 +213,7 @@ class NodeListener implements GrpcServer {
   /** Looks at every peer anew: calls of those that are no longer accepted end with a reason, then their connections. */
   #refuseAgain(): void {
     this.#calls.recheck();
-    for (const socket of this.#connections) {
-      const certificate = socket.getPeerX509Certificate();
+    for (const [socket, certificate] of this.#connections) {
       if (certificate === undefined) continue;
       const verdict = verifyNode(certificate, this.#options.identity, this.#clock.nowMs());
       if (verdict.kind === "node") continue;
