@@ -1,37 +1,30 @@
 /** Snapshots that are signed for real and kept on a real disk; clocks are set by the test. */
-import { generateKeyPairSync, sign, type KeyObject, webcrypto } from "node:crypto";
 import { mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { zstdCompressSync } from "node:zlib";
-import { create, toBinary } from "@bufbuild/protobuf";
 import type { GatewayError } from "@sluice/core/errors.ts";
 import { defaultLimits } from "@sluice/core/limits.ts";
 import type { Snapshot } from "@sluice/core/snapshot.ts";
-import {
-  SignedContentSchema,
-  SnapshotContent_Audience,
-  SnapshotContentSchema,
-} from "@sluice/proto/sluice/common/v1/common_pb.ts";
+import { SnapshotContent_Audience } from "@sluice/proto/sluice/common/v1/common_pb.ts";
 import { CAPABILITY } from "@sluice/rpc/capabilities.ts";
 import type { LiveIdentity } from "@sluice/rpc/identity/live-identity.ts";
 import { readNodeCertificate } from "@sluice/rpc/identity/node-certificate.ts";
-import { snapshotSignatureInput } from "@sluice/rpc/signed-content.ts";
 import { makeTestAuthority, type TestAuthority, testIdentity } from "@sluice/rpc/testing.ts";
 import pino from "pino";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { openRemoteSnapshots, type RemoteSnapshots } from "./remote-source.ts";
-
-const LEASE_MS = 60_000;
-const STRICT_LEASE_MS = 10_000;
-
-interface Signer {
-  readonly privateKey: KeyObject;
-  readonly certificate: Uint8Array;
-}
+import {
+  LEASE_MS,
+  signSnapshot,
+  snapshotOf,
+  type SnapshotParts,
+  snapshotSigner,
+  type SnapshotSigner,
+  STRICT_LEASE_MS,
+} from "./signed-snapshot.test-fixture.ts";
 
 let authority: TestAuthority;
-let signer: Signer;
+let signer: SnapshotSigner;
 let identity: LiveIdentity;
 let directory: string;
 let clock: { wallMs: number; monotonicMs: number };
@@ -42,7 +35,7 @@ let opened: RemoteSnapshots[];
 
 beforeAll(async () => {
   authority = await makeTestAuthority();
-  signer = await signerOf(authority, "snapshot-signer-1");
+  signer = await snapshotSigner(authority, "snapshot-signer-1");
 });
 
 beforeEach(async () => {
@@ -60,58 +53,8 @@ afterEach(async () => {
   await rm(directory, { recursive: true });
 });
 
-async function signerOf(by: TestAuthority, name: string, role: "control-plane" | "gateway" = "control-plane"): Promise<Signer> {
-  const { publicKey, privateKey } = generateKeyPairSync("ed25519");
-  const spki = publicKey.export({ type: "spki", format: "der" });
-  const key = await webcrypto.subtle.importKey("spki", spki, "Ed25519", true, ["verify"]);
-  return { privateKey, certificate: await by.signKey({ role, name }, key) };
-}
-
-function snapshotOf(version: string, more: Partial<Snapshot> = {}): Snapshot {
-  return { version, resources: [], classifiers: [], policies: [], identityProviders: [], ...more };
-}
-
-interface Content {
-  readonly sequence: bigint;
-  readonly snapshot: unknown;
-  readonly version?: string;
-  readonly audience?: SnapshotContent_Audience;
-  readonly capabilityMin?: number;
-  readonly issuedAtMs?: number;
-  readonly by?: Signer;
-  readonly revoked?: readonly string[];
-}
-
-function signed(content: Content): Uint8Array {
-  const { sequence, snapshot, by = signer } = content;
-  const bytes = toBinary(
-    SnapshotContentSchema,
-    create(SnapshotContentSchema, {
-      sequence,
-      version: content.version ?? (snapshot as Snapshot).version,
-      issuedAtMs: BigInt(content.issuedAtMs ?? 1),
-      leaseMs: BigInt(LEASE_MS),
-      strictLeaseMs: BigInt(STRICT_LEASE_MS),
-      capabilityMin: content.capabilityMin ?? CAPABILITY,
-      audience: content.audience ?? SnapshotContent_Audience.GATEWAY,
-      body: zstdCompressSync(Buffer.from(JSON.stringify(snapshot))),
-      ...(content.revoked === undefined
-        ? {}
-        : { trust: { authorities: [derOf(authority.certificate)], revokedSerials: [...content.revoked] } }),
-    }),
-  );
-  return toBinary(
-    SignedContentSchema,
-    create(SignedContentSchema, {
-      content: bytes,
-      signature: sign(null, snapshotSignatureInput(bytes), by.privateKey),
-      signerCertificate: by.certificate,
-    }),
-  );
-}
-
-function derOf(pem: string): Uint8Array {
-  return Buffer.from(pem.replaceAll(/-----[^-]+-----|\s/g, ""), "base64");
+function signed(content: Omit<SnapshotParts, "by"> & { readonly by?: SnapshotSigner }): Uint8Array {
+  return signSnapshot(authority, { by: signer, ...content });
 }
 
 async function open(): Promise<RemoteSnapshots> {
@@ -186,13 +129,17 @@ describe("a snapshot from elsewhere", () => {
       "signed by another installation",
       "unauthorized",
       async () =>
-        signed({ sequence: 6n, snapshot: snapshotOf("x"), by: await signerOf(await makeTestAuthority(), "snapshot-signer-1") }),
+        signed({
+          sequence: 6n,
+          snapshot: snapshotOf("x"),
+          by: await snapshotSigner(await makeTestAuthority(), "snapshot-signer-1"),
+        }),
     ],
     [
       "signed by a gateway",
       "unauthorized",
       async () =>
-        signed({ sequence: 6n, snapshot: snapshotOf("x"), by: await signerOf(authority, "snapshot-signer-1", "gateway") }),
+        signed({ sequence: 6n, snapshot: snapshotOf("x"), by: await snapshotSigner(authority, "snapshot-signer-1", "gateway") }),
     ],
     [
       "of a policy that does not compile",
@@ -405,7 +352,7 @@ describe("what is kept on disk", () => {
   test("is the renewed one, so that a restart is not held to a signer of long ago", async () => {
     const first = await open();
     first.receive(signed({ sequence: 5n, snapshot: snapshotOf("a") }));
-    const later = await signerOf(authority, "snapshot-signer-2");
+    const later = await snapshotSigner(authority, "snapshot-signer-2");
     first.receive(signed({ sequence: 5n, snapshot: snapshotOf("a"), by: later, issuedAtMs: 2 }));
     identity.trust(authority.trust([readNodeCertificate(Buffer.from(signer.certificate))!.serial]));
     const second = await restart(first, 10);

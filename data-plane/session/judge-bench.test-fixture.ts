@@ -1,4 +1,5 @@
 /** A session's judge with everything around it played by the test. For tests alone. */
+import type { Catalog } from "@sluice/core/catalog.ts";
 import type { CatalogEpoch } from "@sluice/core/ids.ts";
 import { defaultLimits } from "@sluice/core/limits.ts";
 import type { PolicySpec, ResourceSpec, RuleSpec, Snapshot, TargetAccount } from "@sluice/core/snapshot.ts";
@@ -19,7 +20,7 @@ import { type CatalogEntry, type CatalogState, stateOf } from "../upstream/catal
 import { SessionJudge } from "./judge.ts";
 import { SessionLog } from "./session-log.ts";
 
-export const catalog = catalogOf([relation(100, "public.customers", ["id", "ssn"])]);
+export const catalog: Catalog = catalogOf([relation(100, "public.customers", ["id", "ssn"])]);
 export const resource: ResourceSpec = {
   name: "orders",
   labels: { env: "prod" },

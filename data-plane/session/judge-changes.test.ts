@@ -1,6 +1,5 @@
 /** What a session's judge does when the policy, the account or the caller's mind is not what it was. */
 import type { RuleSpec } from "@sluice/core/snapshot.ts";
-import { session, statement } from "@sluice/inspect/policy/sample-input.ts";
 import type { StatementModel } from "@sluice/inspect/sql/model.ts";
 import type { Permission } from "@sluice/inspect/wire/judgement.ts";
 import { describe, expect, test } from "vitest";

@@ -2,7 +2,7 @@ import type { CatalogEpoch } from "@sluice/core/ids.ts";
 import type { RuleSpec } from "@sluice/core/snapshot.ts";
 import { STATEMENT_REPEAT_DISTANCE_MAX } from "@sluice/events/repeated-statements.ts";
 import { labelColumns } from "@sluice/inspect/policy/labels.ts";
-import { catalogOf, relation, session, statement } from "@sluice/inspect/policy/sample-input.ts";
+import { catalogOf, relation } from "@sluice/inspect/policy/sample-input.ts";
 import type { StatementModel } from "@sluice/inspect/sql/model.ts";
 import type { Permission } from "@sluice/inspect/wire/judgement.ts";
 import { describe, expect, test } from "vitest";
