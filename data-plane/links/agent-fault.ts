@@ -10,16 +10,25 @@ export class AgentFailure extends Error {
   readonly error: GatewayError;
   /** The agent does not know the resource: its declarations may be older than ours. */
   readonly behind: boolean;
+  /** Only one connection broke: where there is no other agent, another connection of the same may do. */
+  readonly again: boolean;
 
-  constructor(what: string, { cause, behind = false }: { readonly cause?: unknown; readonly behind?: boolean } = {}) {
+  constructor(what: string, { cause, behind = false, again = false }: AgentFailureOptions = {}) {
     super(what);
     this.name = "AgentFailure";
     this.behind = behind;
+    this.again = again;
     this.error = new GatewayError("agent_unavailable", "The agent that reaches this database could not open it.", {
       cause: cause ?? this,
       hint: "Try again in a moment; if it stays so, ask the platform team to look at the agents of this resource.",
     });
   }
+}
+
+export interface AgentFailureOptions {
+  readonly cause?: unknown;
+  readonly behind?: boolean;
+  readonly again?: boolean;
 }
 
 /** Codes of the target, and of what the agent needs for it. */

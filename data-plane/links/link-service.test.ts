@@ -99,9 +99,34 @@ describe("a control stream", () => {
 
   it("ends for an agent that does not take what it is told", async () => {
     harness = await LinksHarness.start({ agentMessagesMax: 0, agentWaitMs: 10 });
-    const agent = await harness.agent("a1");
+    const agents = [await harness.agent("a1"), await harness.agent("a2", { warm: 0 }), await harness.agent("a3")];
     expect(await codeOf(harness.open())).toBe("agent_unavailable");
-    await agent.ended;
+    await Promise.all(agents.map((agent) => agent.ended));
+    const reading = await harness.agent("a4");
+    expect(await codeOf(readCatalog())).toBe("agent_unavailable");
+    await reading.ended;
+  });
+
+  it("tells those who wait for a cancel request when it ends", async () => {
+    harness = await LinksHarness.start();
+    const agent = await harness.agent("a1", { onCancel: () => "silent" });
+    const target = await harness.open();
+    const cancelling = codeOf(target.cancel());
+    await until(() => agent.cancelled.length === 1);
+    agent.unlink();
+    expect(await cancelling).toBe("agent_unavailable");
+  });
+
+  it("has a bound for cancel requests and for catalogs under way", async () => {
+    harness = await LinksHarness.start({ agentCancelsMax: 1, agentCatalogsMax: 1, agentWaitMs: 10 });
+    const agent = await harness.agent("a1", { onCancel: () => "silent", onReadCatalog: () => null });
+    const target = await harness.open();
+    const cancelling = codeOf(target.cancel());
+    const reading = codeOf(readCatalog());
+    await expect(target.cancel()).rejects.toMatchObject({ message: "The agent has too many cancel requests to deliver." });
+    expect(await codeOf(readCatalog())).toBe("agent_unavailable");
+    agent.kill();
+    expect([await cancelling, await reading]).toEqual(["agent_unavailable", "agent_unavailable"]);
   });
 });
 
@@ -129,7 +154,7 @@ describe("a catalog", () => {
   });
 
   it("is bounded, on its way and unpacked", async () => {
-    harness = await LinksHarness.start({ catalogBytesMax: 2_000 });
+    harness = await LinksHarness.start({ catalogBytesMax: 10_000 });
     let json = JSON.stringify({ ...catalog, builtinFunctions: ["x".repeat(100_000)] });
     const agent = await harness.agent("a1", { onReadCatalog: () => json });
     expect(await codeOf(readCatalog())).toBe("catalog_unavailable");
@@ -143,6 +168,33 @@ describe("a catalog", () => {
     await until(() => agent.refused.length === 1);
     json = JSON.stringify(catalog);
     expect(await readCatalog()).toEqual(catalog);
+  });
+
+  it("is bounded in pieces, however small they are", async () => {
+    harness = await LinksHarness.start({ catalogBytesMax: 100_000 });
+    const identity = await testIdentity("agent", "a1", {}, harness.authority);
+    let asked = 0n;
+    await harness.agent("a1", {
+      identity,
+      onReadCatalog: ({ requestId }) => {
+        asked = requestId;
+        return null;
+      },
+    });
+    const reading = codeOf(readCatalog());
+    await until(() => asked > 0n);
+    const peer = { address: harness.links.addresses.control, role: "gateway", name: "g1" } as const;
+    const channel = dialGrpc(peer, { identity, log: silent, messageBytesMax: 1024 * 1024 });
+    channels.push(channel);
+    const sending = channel.clientStream(
+      sendCatalog,
+      (async function* () {
+        for (;;) yield { requestId: asked, piece: new Uint8Array(0), last: false };
+      })(),
+      { deadlineMs: 5_000 },
+    );
+    expect(await codeOf(sending)).toBe("frame_too_large");
+    expect(await reading).toBe("catalog_unavailable");
   });
 
   it("is asked of another agent when one is at fault, not when the target is", async () => {

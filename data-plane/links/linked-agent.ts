@@ -25,6 +25,10 @@ export interface LinkedAgentOptions {
   readonly clock: Clock;
 }
 
+const deaf = "it does not read its control stream";
+/** What a piece of a catalog costs besides its bytes: very many very small ones must not cost nothing. */
+const PIECE_BYTES = 1_024;
+
 /** What waits for something of this agent; told when the link ends. */
 interface Waiter<Value> {
   resolve(value: Value): void;
@@ -102,8 +106,8 @@ export class LinkedAgent {
   /** Throws AgentFailure when the agent does not read its stream. */
   send(message: Instruction): void {
     if (this.outbox.push({ message })) return;
-    this.end("it does not read its control stream");
-    throw this.#failure();
+    this.end(deaf);
+    throw this.#ended ?? new AgentFailure(deaf);
   }
 
   /** Nothing more is opened through it. Everything that waits for it is told; `why` is for the log. */
@@ -176,8 +180,11 @@ export class LinkedAgent {
     if (at !== -1) this.#idle.splice(at, 1);
   }
 
-  /** The newest idle connection, or the next that comes. Throws AgentFailure when none comes in time, or `signal`'s reason. */
-  async take(signal: AbortSignal): Promise<SessionConnection> {
+  /**
+   * The newest idle connection, or the next that comes; when it does not come in time and `isReplaceable`, it throws AgentFailure,
+   * otherwise it is waited for until the link ends. Throws `signal`'s reason.
+   */
+  async take(signal: AbortSignal, isReplaceable: () => boolean): Promise<SessionConnection> {
     if (this.#ended !== undefined) throw this.#ended;
     signal.throwIfAborted();
     this.#warm.taken(this.#clock.monotonicMs());
@@ -194,17 +201,16 @@ export class LinkedAgent {
       reject(why);
     };
     const aborted = (): void => giveUp(signal.reason);
-    const timer = setTimeout(
-      () => giveUp(new AgentFailure("no session connection of the agent came in time")),
-      this.#limits.warmConnectionWaitMs,
-    );
+    const timer = setInterval(() => {
+      if (isReplaceable()) giveUp(new AgentFailure("no session connection of the agent came in time"));
+    }, this.#limits.warmConnectionWaitMs);
     signal.addEventListener("abort", aborted, { once: true });
     this.#waiting.add(waiter);
     this.#announceWarm(false);
     try {
       return await promise;
     } finally {
-      clearTimeout(timer);
+      clearInterval(timer);
       signal.removeEventListener("abort", aborted);
       this.#waiting.delete(waiter);
     }
@@ -226,6 +232,7 @@ export class LinkedAgent {
       throw new GatewayError("agent_unavailable", "The agent has too many cancel requests to deliver.");
     const cancelId = this.nextId();
     const { promise, resolve, reject } = Promise.withResolvers<void>();
+    promise.catch(ignore);
     this.#cancels.set(cancelId, { resolve, reject });
     // The agent has its own deadline for the target; this is for an agent that says nothing.
     const timer = setTimeout(
@@ -256,6 +263,7 @@ export class LinkedAgent {
     if (this.#catalogs.size >= this.#limits.agentCatalogsMax) throw new AgentFailure("too many catalogs are being read");
     const requestId = this.nextId();
     const { promise, resolve, reject } = Promise.withResolvers<readonly Uint8Array[]>();
+    promise.catch(ignore);
     const incoming: IncomingCatalog = { resolve, reject, pieces: [], bytes: 0 };
     const aborted = (): void => reject(signal.reason);
     this.#catalogs.set(requestId, incoming);
@@ -274,8 +282,9 @@ export class LinkedAgent {
   catalogPiece(requestId: bigint, piece: Uint8Array, last: boolean): void {
     const incoming = this.#catalogs.get(requestId);
     if (incoming === undefined) throw new GatewayError("not_found", "Nobody waits for this catalog.");
-    incoming.bytes += piece.length;
-    this.#catalogBytes += piece.length;
+    const bytes = piece.length + PIECE_BYTES;
+    incoming.bytes += bytes;
+    this.#catalogBytes += bytes;
     // For all that this agent sends at once: otherwise the bound would be this many times the number of requests.
     if (this.#catalogBytes > this.#limits.catalogBytesMax) {
       const error = new GatewayError("frame_too_large", "The catalogs that this agent sends are too large.");
@@ -295,11 +304,7 @@ export class LinkedAgent {
     const wanted = this.#warm.wanted(this.#clock.monotonicMs(), this.#waiting.size);
     if (wanted === this.#warmAnnounced || (wanted < this.#warmAnnounced && !andFewer) || this.hasEnded) return;
     this.#warmAnnounced = wanted;
-    this.send({ case: "keepWarm", value: { connections: wanted } });
-  }
-
-  #failure(): AgentFailure {
-    return this.#ended ?? new AgentFailure("the agent's link ended");
+    if (!this.outbox.push({ message: { case: "keepWarm", value: { connections: wanted } } })) this.end(deaf);
   }
 }
 
@@ -314,3 +319,6 @@ function catalogTooLarge(cause: GatewayError): GatewayError {
     hint: "Ask the platform team to raise limits.catalogBytesMax, or to give the agent's account fewer schemas.",
   });
 }
+
+/** For promises that may be rejected before anybody waits for them: who waits is told all the same. */
+function ignore(): void {}

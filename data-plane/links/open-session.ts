@@ -37,7 +37,7 @@ export async function openSession(options: OpenSessionOptions): Promise<TargetCo
   const { agent, agents, request, signal } = options;
   agent.opening += 1;
   try {
-    const connection = await agent.take(signal);
+    const connection = await agent.take(signal, options.isReplaceable);
     try {
       requireLabels(connection, request);
       const openId = agent.nextId();

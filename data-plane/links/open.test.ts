@@ -248,6 +248,27 @@ describe("the choice of an agent", () => {
     expect(bare.keepWarm[0]).toBe(3);
   });
 
+  it("waits for a connection of the only agent as long as the session does", async () => {
+    harness = await LinksHarness.start({ warmConnectionWaitMs: 20 });
+    const agent = await harness.agent("a1", { warm: 0 });
+    const opening = harness.open();
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    await agent.dial();
+    expect(await echoed((await opening).stream, "at last")).toBe("at last");
+    expect(await codeOf(harness.open({ signal: AbortSignal.timeout(50) }))).toBe("target_unreachable");
+  });
+
+  it("takes another connection of the only agent when one breaks, and gives up after some", async () => {
+    harness = await LinksHarness.start({ agentWaitMs: 100 });
+    let breaking = 2;
+    const agent = await harness.agent("a1", { onOpen: () => (breaking-- > 0 ? "close" : { parameters: [] }) });
+    await harness.open();
+    expect(agent.opens).toHaveLength(3);
+    breaking = 100;
+    expect(await codeOf(harness.open())).toBe("agent_unavailable");
+    expect(agent.opens).toHaveLength(6);
+  });
+
   it("passes over an agent that says nothing, and does not choose it again while another is there", async () => {
     harness = await LinksHarness.start({ agentSilenceMs: 50 });
     const deaf = await harness.agent("a1", { onOpen: () => "silent" });

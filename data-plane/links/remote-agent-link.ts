@@ -31,6 +31,8 @@ export interface RemoteAgentLinkOptions {
   readonly log: Logger;
 }
 
+/** Connections that may break under one session before no agent is tried a second time. */
+const TRIES_MAX = 3;
 /** The control plane is told once in this time that an agent is wanted for a resource, however many sessions wait for it. */
 const WANTED_PAUSE_MS = 1_000;
 
@@ -88,16 +90,24 @@ export class RemoteAgentLink implements AgentLink {
     const signal = AbortSignal.any([asked, this.#closing.signal]);
     const deadlineMs = clock.monotonicMs() + limits.agentWaitMs;
     const failed = new Set<LinkedAgent>();
+    // Those that failed, and those to be tried again when there is no other.
+    const passedOver = new Set<LinkedAgent>();
     let last: AgentFailure | undefined;
+    let tries = 0;
     try {
       for (;;) {
-        const agent = agents.choose(resource, failed) ?? (await this.#nextAgent(resource, failed, deadlineMs, signal));
+        const agent =
+          agents.choose(resource, passedOver) ??
+          agents.choose(resource, failed) ??
+          (await this.#nextAgent(resource, failed, deadlineMs, signal));
         if (agent === undefined) throw noAgent(resource, last);
         try {
-          return await this.#tryAgain(agent, () => attempt(agent, signal, failed));
+          return await this.#tryAgain(agent, () => attempt(agent, signal, passedOver));
         } catch (error) {
           if (!(error instanceof AgentFailure)) throw error;
-          failed.add(agent);
+          passedOver.add(agent);
+          tries += 1;
+          if (!error.again || tries >= TRIES_MAX) failed.add(agent);
           last = error;
           log.info({ agent: agent.name, resource: resource.name, reason: error.message }, "an agent is passed over");
         }

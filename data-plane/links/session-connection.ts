@@ -45,7 +45,7 @@ export class SessionConnection {
     const { promise, resolve, reject } = Promise.withResolvers<MessageShape<typeof SessionAnswerSchema>>();
     const { socket } = this;
     const decoder = new SessionFrameDecoder(SessionAnswerSchema);
-    const closed = (): void => reject(new AgentFailure("the agent closed the session connection"));
+    const closed = (): void => reject(new AgentFailure("the agent closed the session connection", { again: true }));
     const receive = (chunk: Buffer): void => {
       try {
         const decoded = decoder.push(chunk);
