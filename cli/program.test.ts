@@ -4,9 +4,7 @@ import { createServer, type Server } from "node:https";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { ensureCertificateAuthority } from "@sluice/control-plane/ca/certificate-authority.ts";
-import { systemClock, systemRandom } from "@sluice/core/system.ts";
-import pino from "pino";
+import { openTestAuthorityFiles } from "@sluice/control-plane/ca/testing.ts";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { runCli } from "./program.ts";
 import { type ReadyFile, writeReadyFile } from "./ready-file.ts";
@@ -35,12 +33,7 @@ const session = {
 
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), "sluice-cli-"));
-  const authority = await ensureCertificateAuthority({
-    directory: join(directory, "ca"),
-    clock: systemClock,
-    random: systemRandom,
-    log: pino({ level: "silent" }),
-  });
+  const authority = await openTestAuthorityFiles(join(directory, "ca"));
   const files = await authority.issueServerCertificate({ name: "admin", hosts: ["127.0.0.1"] });
   caFile = authority.caFile;
   server = createServer({ cert: await readFile(files.certFile), key: await readFile(files.keyFile) }, (request, response) => {

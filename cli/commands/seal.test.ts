@@ -5,9 +5,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openSealingKey, type SealingKey } from "@sluice/agent/secrets/sealing-key.ts";
-import { ensureCertificateAuthority } from "@sluice/control-plane/ca/certificate-authority.ts";
-import { systemClock, systemRandom } from "@sluice/core/system.ts";
-import pino from "pino";
+import { openTestAuthorityFiles } from "@sluice/control-plane/ca/testing.ts";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { runCli } from "../program.ts";
 import { writeReadyFile } from "../ready-file.ts";
@@ -23,12 +21,7 @@ let calls: { readonly path: string | undefined; readonly body: string }[] = [];
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), "sluice-seal-"));
   key = await openSealingKey(join(directory, "agent"));
-  const authority = await ensureCertificateAuthority({
-    directory: join(directory, "ca"),
-    clock: systemClock,
-    random: systemRandom,
-    log: pino({ level: "silent" }),
-  });
+  const authority = await openTestAuthorityFiles(join(directory, "ca"));
   const { certFile, keyFile } = await authority.issueServerCertificate({ name: "admin", hosts: ["127.0.0.1"] });
   server = createServer({ cert: await readFile(certFile), key: await readFile(keyFile) }, (request, response) => {
     let body = "";

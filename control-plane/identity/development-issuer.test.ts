@@ -8,7 +8,7 @@ import { systemClock, systemRandom } from "@sluice/core/system.ts";
 import { pino } from "pino";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { createTokenVerifier } from "../../data-plane/identity/token-verifier.ts";
-import { ensureCertificateAuthority } from "../ca/certificate-authority.ts";
+import { openTestAuthorityFiles } from "../ca/testing.ts";
 import { type DevelopmentIssuer, startDevelopmentIssuer } from "./development-issuer.ts";
 
 const log = pino({ level: "silent" });
@@ -16,12 +16,7 @@ let directory: string;
 let issuer: DevelopmentIssuer;
 
 async function start(): Promise<DevelopmentIssuer> {
-  const authority = await ensureCertificateAuthority({
-    directory: join(directory, "ca"),
-    clock: systemClock,
-    random: systemRandom,
-    log,
-  });
+  const authority = await openTestAuthorityFiles(join(directory, "ca"));
   const certificate = await authority.issueServerCertificate({ name: "issuer", hosts: ["127.0.0.1"] });
   return await startDevelopmentIssuer({
     directory: join(directory, "issuer"),

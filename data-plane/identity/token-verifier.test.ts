@@ -7,12 +7,11 @@ import { join } from "node:path";
 import type { Clock } from "@sluice/core/clock.ts";
 import { GatewayError } from "@sluice/core/errors.ts";
 import { defaultLimits } from "@sluice/core/limits.ts";
-import { systemRandom } from "@sluice/core/system.ts";
 import type { IdentityProviderSpec } from "@sluice/core/snapshot.ts";
 import { exportJWK, exportSPKI, generateKeyPair, type GenerateKeyPairResult, type JWK, SignJWT } from "jose";
 import { pino } from "pino";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { ensureCertificateAuthority } from "../../control-plane/ca/certificate-authority.ts";
+import { openTestAuthorityFiles } from "../../control-plane/ca/testing.ts";
 import { createTokenVerifier, type TokenVerifier } from "./token-verifier.ts";
 
 const log = pino({ level: "silent" });
@@ -32,8 +31,7 @@ let verifier: TokenVerifier;
 
 beforeAll(async () => {
   const directory = mkdtempSync(join(tmpdir(), "sluice-verifier-"));
-  const systemTime: Clock = { nowMs: () => Date.now(), monotonicMs: () => performance.now() };
-  const authority = await ensureCertificateAuthority({ directory, clock: systemTime, random: systemRandom, log });
+  const authority = await openTestAuthorityFiles(directory);
   const { certFile, keyFile } = await authority.issueServerCertificate({ name: "idp", hosts: ["127.0.0.1"] });
   server = createServer({ cert: readFileSync(certFile), key: readFileSync(keyFile) }, (request, response) => {
     requests.push(request.url ?? "");

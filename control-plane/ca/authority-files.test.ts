@@ -1,4 +1,4 @@
-/** The authority is made once and kept; its certificates satisfy Node's and OpenSSL's checks; damage is said, not papered over. */
+/** Server pairs on disk: kept, renewed, and accepted by Node's and OpenSSL's checks; a damaged authority to import is said, not papered over. */
 import { execFileSync } from "node:child_process";
 import { X509Certificate } from "node:crypto";
 import { mkdtempSync, readFileSync, statSync, writeFileSync } from "node:fs";
@@ -7,25 +7,23 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect, createServer } from "node:tls";
 import type { Clock } from "@sluice/core/clock.ts";
-import { systemRandom } from "@sluice/core/system.ts";
-import { pino } from "pino";
 import { beforeEach, expect, it } from "vitest";
-import { type CertificateAuthority, ensureCertificateAuthority } from "./certificate-authority.ts";
+import type { AuthorityFiles } from "./authority-files.ts";
 import { serverLifetimeMs } from "./certificates.ts";
+import { openTestAuthorityFiles } from "./testing.ts";
 
 const hosts = ["localhost", "127.0.0.1", "::1", "gateway.example"];
 let directory: string;
 let nowMs: number;
 const clock: Clock = { nowMs: () => nowMs, monotonicMs: () => 0 };
-const open = (): Promise<CertificateAuthority> =>
-  ensureCertificateAuthority({ directory, clock, random: systemRandom, log: pino({ level: "silent" }) });
+const open = (): Promise<AuthorityFiles> => openTestAuthorityFiles(directory, clock);
 
 beforeEach(() => {
   directory = join(mkdtempSync(join(tmpdir(), "sluice-ca-")), "ca");
   nowMs = Date.now();
 });
 
-it("makes the authority once; the key is for this user alone", async () => {
+it("leaves the authority's certificate to everybody and the keys to this user alone", async () => {
   const first = await open();
   const pem = readFileSync(first.caFile, "utf8");
   expect((await open()).caFile).toBe(first.caFile);
@@ -91,7 +89,7 @@ it("passes OpenSSL's strict RFC 5280 checks for a server, by name and by address
   expect(serial).toMatch(/^[4-7][0-9A-F]{31}$/);
 });
 
-it("says that it is damaged when the key is missing or another's, and that it has expired", async () => {
+it("to import is said to be damaged when its key is no key, and to have expired", async () => {
   await open();
   const keyFile = join(directory, "ca-key.pem");
   const key = readFileSync(keyFile);
