@@ -159,7 +159,7 @@ function publish(sequence: bigint, version: string): void {
   plane.say({ case: "snapshot", value: fromBinary(SignedContentSchema, signed) });
 }
 
-function configOf(more: Partial<Config["dataPlane"]> = {}, node: Config["node"] | undefined = undefined): Config {
+function configOf(more: Partial<Config["dataPlane"]> = {}, node?: Config["node"]): Config {
   const dataPlane: Config["dataPlane"] = {
     listeners: [
       {

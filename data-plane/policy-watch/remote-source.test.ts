@@ -4,7 +4,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { GatewayError } from "@sluice/core/errors.ts";
 import { defaultLimits } from "@sluice/core/limits.ts";
-import type { Snapshot } from "@sluice/core/snapshot.ts";
 import { SnapshotContent_Audience } from "@sluice/proto/sluice/common/v1/common_pb.ts";
 import { CAPABILITY } from "@sluice/rpc/capabilities.ts";
 import type { LiveIdentity } from "@sluice/rpc/identity/live-identity.ts";
