@@ -14,6 +14,7 @@ import { checkImportRules, checkSeededViolations } from "./checks/import-rules.t
 import { listProjectFiles } from "./checks/tracked-files.ts";
 import { runVitest } from "./checks/vitest.ts";
 import { checkDebianPackages } from "./debian-packages.ts";
+import { checkContracts } from "./proto.ts";
 import { runProgram } from "./run-program.ts";
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
@@ -56,6 +57,7 @@ function staticChecks(): readonly Check[] {
     { name: "file length", run: checkFileLength },
     { name: "documentation", run: checkDocumentation },
     { name: "generated files", run: () => checkGeneratedFiles(root) },
+    { name: "contracts", run: () => checkContracts(path.join(root, "proto")) },
   ];
 }
 

@@ -182,3 +182,15 @@ it("refuses whoever may not: no node, other role, other authority, expired, revo
   expect(await call(other)).toBe("ok");
   expect(served).toBe(2);
 });
+
+it("knows the caller on a connection that has been open for a while, and after trust has changed", async () => {
+  const server = await serve([implement(GatewayPeerService, { cancel: async () => ({}) }, ["agent"])]);
+  const channel = dial(server);
+  for (let round = 0; round < 3; round += 1) {
+    expect(await codeOf(channel.unary(cancel, {}, { deadlineMs: 5_000 }))).toBe("ok");
+    await sleep(50);
+    gateway.trust(authority.trust([`${round}${round}`]));
+    agent.trust(authority.trust([`${round}${round}`]));
+  }
+  expect(await codeOf(channel.unary(cancel, {}, { deadlineMs: 5_000 }))).toBe("ok");
+});
