@@ -118,6 +118,8 @@ async function start(options: ControlPlaneOptions, closers: Closers): Promise<Om
     snapshots: publisher.snapshots,
     sessionIndex: sessionIndex.consumer,
     nodesAddress: nodes?.address ?? null,
+    nodeIdentity: nodes?.identity ?? null,
+    ready: () => store.ready(),
     onEndSession: (listener) => commands.onEndSession(listener),
   };
 }

@@ -7,6 +7,7 @@ import type { Config } from "@sluice/core/config.ts";
 import type { Limits } from "@sluice/core/limits.ts";
 import type { Random } from "@sluice/core/random.ts";
 import type { DecisionExplainer } from "@sluice/rpc/explain.ts";
+import type { NodeIdentity } from "@sluice/rpc/node-identity.ts";
 import type { RecordingReader } from "@sluice/rpc/recordings.ts";
 import type { SnapshotSource } from "@sluice/rpc/snapshot-source.ts";
 import type { Logger } from "pino";
@@ -57,6 +58,10 @@ export interface ControlPlane {
   readonly sessionIndex: SessionIndexConsumer;
   /** `host:port` where nodes enrol and hold their control streams, as bound; null when no other process may join. */
   readonly nodesAddress: string | null;
+  /** What it proves itself with to nodes and on the event bus; null when no other process may join. */
+  readonly nodeIdentity: NodeIdentity | null;
+  /** True when the store answers. */
+  ready(): Promise<boolean>;
   /** For the gateway of the same process: an administrator ends a session. Returns how to stop. */
   onEndSession(listener: (command: EndSession) => void): () => void;
   /** For 127.0.0.1, ::1, localhost and the listeners' hosts. Both files are replaced in place when renewed. */

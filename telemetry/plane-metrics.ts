@@ -77,7 +77,8 @@ export interface RecorderMetrics {
 }
 
 export interface RecorderFacts {
-  readonly openRecordings: () => number;
+  /** Batches that wait for one before them. */
+  readonly batchesHeld: () => number;
   readonly controlPlanes: () => number;
 }
 
@@ -86,7 +87,7 @@ export function createRecorderMetrics(meter: Meter, facts: RecorderFacts): Recor
   const bytes = meter.counter("sluice_recorder_bytes_total", "Bytes of records kept, before compression.");
   const failures = meter.counter("sluice_recorder_failures_total", "Batches that could not be kept and are offered again.");
   const receipts = meter.counter("sluice_recorder_receipts_total", "Receipts given to gateways.");
-  meter.gauge("sluice_recorder_open_recordings", "Recordings that are being written.", facts.openRecordings);
+  meter.gauge("sluice_recorder_batches_held", "Batches that wait for one before them.", facts.batchesHeld);
   meter.gauge("sluice_control_planes", "Control planes that are heard of.", facts.controlPlanes);
   return {
     batch: (count, size) => {

@@ -1,0 +1,36 @@
+/** `sluice recorder`: the recorder as a process. */
+import { systemClock, systemRandom } from "@sluice/core/system.ts";
+import { startRecorderNode } from "@sluice/recorder/node.ts";
+import { createMeter } from "@sluice/telemetry/meter.ts";
+import { createRecorderMetrics } from "@sluice/telemetry/plane-metrics.ts";
+import { limitsOf } from "./limits.ts";
+import { startOperations } from "./operations.ts";
+import { announce, nodeOf, type PlaneOptions, type RunningPlane } from "./plane.ts";
+import { allOrNothing } from "./started.ts";
+
+export function startRecorderProcess(options: PlaneOptions): Promise<RunningPlane> {
+  const { config, dataDirectory, environment, log, signal } = options;
+  const { name } = nodeOf(config, "recorder");
+  const shared = { limits: limitsOf(config.limits), clock: systemClock, random: systemRandom, log };
+  return allOrNothing(log, async (started) => {
+    const meter = createMeter();
+    const metrics = createRecorderMetrics(meter, {
+      batchesHeld: () => node.state.batchesHeld,
+      controlPlanes: () => node.state.controlPlanes,
+    });
+    const node = await startRecorderNode({
+      ...shared,
+      config,
+      dataDirectory,
+      environment,
+      signal,
+      onKept: ({ records, bytes }) => metrics.batch(records, bytes),
+      onReceipt: () => metrics.receipt(),
+    });
+    started.add("recorder", () => node.close());
+    const notReady = (): readonly string[] => (node.state.busConnected ? [] : ["NATS is not connected"]);
+    const operations = await startOperations(started, { config, meter, notReady, log });
+    await announce(started, options.readyFile, { plane: "recorder", node: name, address: node.address, ...operations });
+    return { greeting: [`The recorder ${name} keeps recordings in ${config.recorder.directory}.`] };
+  });
+}
