@@ -8,7 +8,7 @@ import type { Clock } from "@sluice/core/clock.ts";
 import { GatewayError, toGatewayError } from "@sluice/core/errors.ts";
 import {
   type Hello,
-  NodeControlService,
+  type NodeControlService,
   type WatchRequest,
   type WatchResponseSchema,
 } from "@sluice/proto/sluice/control/v1/control_pb.ts";

@@ -61,7 +61,7 @@ class StoredDirectory implements Directory {
     if (JSON.stringify(nodes) === JSON.stringify(this.nodes)) return;
     this.nodes = nodes;
     this.message = { nodes: nodes.map(directoryNodeToProto) };
-    for (const listener of [...this.#listeners]) listener();
+    for (const listener of this.#listeners) listener();
   }
 
   async close(): Promise<void> {

@@ -176,7 +176,7 @@ class Hub implements NodeHub {
   }
 
   #each(work: (node: ConnectedNode) => void): void {
-    for (const node of [...this.nodes.values()]) work(node);
+    for (const node of this.nodes.values()) work(node);
   }
 
   #announce(): void {

@@ -10,6 +10,7 @@ import { NodeControlService } from "@sluice/proto/sluice/control/v1/control_pb.t
 import type { DecisionExplainer } from "@sluice/rpc/explain.ts";
 import type { ServedService } from "@sluice/rpc/grpc.ts";
 import { implement, serveGrpc } from "@sluice/rpc/grpc/server.ts";
+import type { NodeIdentity } from "@sluice/rpc/node-identity.ts";
 import type { RecordingReader } from "@sluice/rpc/recordings.ts";
 import type { Kysely } from "kysely";
 import type { Logger } from "pino";
@@ -51,6 +52,8 @@ export interface NodesServerOptions {
 export interface NodesServer {
   /** `host:port` as bound. */
   readonly address: string;
+  /** What this control plane proves itself with, and whom it trusts. */
+  readonly identity: NodeIdentity;
   readonly explainer: DecisionExplainer;
   readonly recordings: RecordingReader;
   close(): Promise<void>;
@@ -75,9 +78,17 @@ export async function startNodesServer(options: NodesServerOptions): Promise<Nod
       lease: options.lease,
       clock,
     });
-    const { feed, reload } = publisher;
+    const { feed } = publisher;
     const hub = await openNodeHub({
-      ...{ db, changes, clock, log, replica, feed, reload, signing, connected },
+      db,
+      changes,
+      clock,
+      log,
+      replica,
+      feed,
+      signing,
+      connected,
+      reload: () => publisher.reload(),
       trust: () => authority.trust(),
       onTrustChange: (listener) => authority.onChange(listener),
       times: {
@@ -106,7 +117,7 @@ export async function startNodesServer(options: NodesServerOptions): Promise<Nod
     });
     closers.push(() => server.close(CLOSE_GRACE_MS));
     log.info({ address: server.address, name: replica }, "nodes may connect");
-    return { address: server.address, explainer, recordings, close };
+    return { address: server.address, identity, explainer, recordings, close };
   } catch (error) {
     await close();
     throw error;

@@ -71,7 +71,7 @@ export function createSessionCommands({ db, changes, random, log, nodes }: Sessi
     if (listeners.size === 0 || told.has(command.commandId)) return;
     if (told.size >= TOLD_MAX) told.clear();
     told.add(command.commandId);
-    for (const listener of [...listeners]) listener(command);
+    for (const listener of listeners) listener(command);
   };
   const stop = changes.onChange(TOPIC, () => void spread());
 

@@ -69,22 +69,25 @@ function walkBack(trace: Trace, before: readonly string[], after: readonly strin
   const reversed: Edit[] = [];
   let x = before.length;
   let y = after.length;
-  const same = (): void => void reversed.push({ kind: "same", line: before[--x] ?? "" });
   for (let edits = trace.length - 1; edits > 0; edits--) {
     const reach = trace[edits] ?? new Map<number, number>();
     const diagonal = x - y;
     const inserted = isInsertion(reach, diagonal, edits);
     const formerX = at(reach, inserted ? diagonal + 1 : diagonal - 1);
     const formerY = formerX - (inserted ? diagonal + 1 : diagonal - 1);
-    while (x > formerX && y > formerY) {
-      same();
-      y--;
-    }
-    if (inserted) reversed.push({ kind: "inserted", line: after[--y] ?? "" });
-    else reversed.push({ kind: "deleted", line: before[--x] ?? "" });
+    // The step came first, then the lines that are the same: walked backwards, those come off first.
+    const steppedX = inserted ? formerX : formerX + 1;
+    for (; x > steppedX; x--) reversed.push(sameLine(before[x - 1]));
+    reversed.push(inserted ? { kind: "inserted", line: after[formerY] ?? "" } : { kind: "deleted", line: before[formerX] ?? "" });
+    x = formerX;
+    y = formerY;
   }
-  while (x > 0) same();
+  for (; x > 0; x--) reversed.push(sameLine(before[x - 1]));
   return reversed.reverse();
+}
+
+function sameLine(line: string | undefined): Edit {
+  return { kind: "same", line: line ?? "" };
 }
 
 function isInsertion(reach: ReadonlyMap<number, number>, diagonal: number, edits: number): boolean {

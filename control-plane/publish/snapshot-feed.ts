@@ -39,7 +39,7 @@ export function createSnapshotFeed(log: Logger): SnapshotFeed {
     take: (stored) => {
       if (newest !== null && stored.sequence <= newest.sequence) return;
       newest = stored;
-      for (const listener of [...listeners]) {
+      for (const listener of listeners) {
         try {
           listener(stored);
         } catch (error) {
