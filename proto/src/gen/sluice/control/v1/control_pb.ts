@@ -405,7 +405,7 @@ export const LinkSchema: GenMessage<Link> = /*@__PURE__*/
   messageDesc(file_sluice_control_v1_control, 8);
 
 /**
- * All nodes that are known and not gone, whenever it changes.
+ * All nodes that are known and not gone, whenever it changes. Agents are not told of other agents.
  *
  * @generated from message sluice.control.v1.Directory
  */
