@@ -24,7 +24,7 @@ import { type Listener, startListener } from "./listen/listener.ts";
 import { PolicyStore } from "./policy-watch/policy-store.ts";
 import { CancelKeys } from "./session/cancel-keys.ts";
 import { LiveSessions } from "./session/live-sessions.ts";
-import { staleError } from "./session/resource-access.ts";
+import { endWithLease } from "./session/lease-end.ts";
 import { Catalogs } from "./upstream/catalogs.ts";
 
 export interface GatewayOptions {
@@ -55,9 +55,6 @@ export interface Gateway {
   /** Frees everything; call after `drain`. */
   close(): Promise<void>;
 }
-
-/** How often it is looked whether a policy's lease is over. Milliseconds: within the second that revocation may take. */
-const LEASE_LOOK_MS = 500;
 
 /** Starts serving. Throws GatewayError `config_invalid` for certificates, addresses or policies that cannot be used. */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
@@ -121,16 +118,4 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     },
     close,
   };
-}
-
-/** One look for all sessions. Returns how to stop; nothing is done where the policy has no lease. */
-function endWithLease({ lease }: SnapshotSource, policies: PolicyStore, sessions: LiveSessions): () => void {
-  if (lease === undefined) return () => {};
-  const timer = setInterval(() => {
-    const [strict, other] = [staleError(policies, true), staleError(policies, false)];
-    if (strict === null && other === null) return;
-    sessions.endWhere((session) => (session.strict ? strict : other));
-  }, LEASE_LOOK_MS);
-  timer.unref();
-  return () => clearInterval(timer);
 }

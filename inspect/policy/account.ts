@@ -9,17 +9,22 @@ import type { ResourceSpec, TargetAccount } from "@sluice/core/snapshot.ts";
 import { statementClasses, type StatementClass } from "../sql/model.ts";
 import type { CompiledRule, CompiledSnapshot } from "./compile.ts";
 import { possibleOutcomes } from "./outcomes.ts";
-import { applicableRules } from "./protection.ts";
+import { type ApplicableRules, applicableRules } from "./protection.ts";
 
 /** Pure. A resource without a credential of its own for reading is always opened with the only one it has. */
 export function accountFor(compiled: CompiledSnapshot, principal: Principal, resource: ResourceSpec): TargetAccount {
   if (resource.readOnlyCredential === undefined) return "readWrite";
-  const { allow, approve } = applicableRules(compiled, principal, resource);
-  const may = [...allow, ...approve].some((rule) =>
-    changingClasses.some((statementClass) => mayPermit(rule, { principal, resource, statementClass })),
-  );
-  return may ? "readWrite" : "readOnly";
+  // The rules of one principal on one resource are one object as long as none of the three changes: a reconnect costs nothing.
+  const rules = applicableRules(compiled, principal, resource);
+  const known = accounts.get(rules);
+  if (known !== undefined) return known;
+  const may = [...rules.allow, ...rules.approve].some((rule) => mayPermitChange(rule, principal, resource));
+  const account = may ? "readWrite" : "readOnly";
+  accounts.set(rules, account);
+  return account;
 }
+
+const accounts = new WeakMap<ApplicableRules, TargetAccount>();
 
 /** Whether a statement of this class leaves everything at the target as it is. */
 export function changesNothing(statementClass: StatementClass): boolean {
@@ -28,22 +33,22 @@ export function changesNothing(statementClass: StatementClass): boolean {
 
 const changingClasses: readonly StatementClass[] = statementClasses.filter((one) => !changesNothing(one));
 
-function mayPermit(
-  { spec }: CompiledRule,
-  facts: { readonly principal: Principal; readonly resource: ResourceSpec; readonly statementClass: StatementClass },
-): boolean {
+function mayPermitChange({ spec }: CompiledRule, principal: Principal, resource: ResourceSpec): boolean {
   if (spec.when === undefined) return true;
-  const { yes, error } = possibleOutcomes(spec.when, facts);
-  switch (spec.effect) {
-    case "allow":
-      return yes; // an error is no match
-    case "approve":
-      return yes || error; // an error is a match
-    case "deny":
-    case "mask":
-    case "limit":
-      return false;
-    default:
-      return assertNever(spec);
-  }
+  const outcomes = possibleOutcomes(spec.when);
+  return changingClasses.some((statementClass) => {
+    const { yes, error } = outcomes({ principal, resource, statementClass });
+    switch (spec.effect) {
+      case "allow":
+        return yes; // an error is no match
+      case "approve":
+        return yes || error; // an error is a match
+      case "deny":
+      case "mask":
+      case "limit":
+        return false;
+      default:
+        return assertNever(spec);
+    }
+  });
 }

@@ -248,7 +248,12 @@ export interface PartialFacts {
 
 /** Evaluates a piece that asks for nothing but what is given. Null: it gives neither true nor false. */
 export function evaluatePiece(text: string, { principal, resource, statementClass }: PartialFacts): boolean | null {
-  const compiled = compileCondition(text, false);
+  let compiled = pieces.get(text);
+  if (compiled === undefined) {
+    compiled = compileCondition(text, false);
+    if (pieces.size >= PIECES_MAX) pieces.clear();
+    pieces.set(text, compiled);
+  }
   if (!compiled.ok) return null;
   const facts = {
     principal: principalFacts(principal),
@@ -261,6 +266,10 @@ export function evaluatePiece(text: string, { principal, resource, statementClas
     return null;
   }
 }
+
+/** Pieces kept compiled: many rules ask the same few things. About 2 KiB each. */
+const PIECES_MAX = 1_024;
+const pieces = new Map<string, CompiledCondition>();
 
 function principalFacts(principal: Principal): PrincipalFacts {
   return new PrincipalFacts({

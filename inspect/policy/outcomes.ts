@@ -12,10 +12,13 @@ export interface Outcomes {
   readonly error: boolean;
 }
 
-/** The outcomes of `text` over all statements of the class. A text that does not parse can only fail. */
-export function possibleOutcomes(text: string, facts: PartialFacts): Outcomes {
-  const ast = parseAlone(text);
-  return ast === null ? failing : outcomesOf(ast, facts);
+/**
+ * The outcomes of a condition over all statements of a class, to be asked for any number of classes. A text that does not parse can
+ * only fail.
+ */
+export function possibleOutcomes(text: string): (facts: PartialFacts) => Outcomes {
+  const tree = parseAlone(text);
+  return (facts) => (tree === null ? failing : outcomesOf(tree, facts));
 }
 
 const anything: Outcomes = { yes: true, no: true, error: true };
