@@ -43,6 +43,7 @@ export function createKubernetesSecrets(config: KubernetesConfig, { limits, cloc
     read: async (source) => {
       const data = await fetched.get(keyOf(source), async () => {
         const path = `${source.namespace ?? (await namespace())}/${source.secret}`;
+        requireNames(path);
         const token = await readOwnFile(config.tokenFile, "token", limits.secretBytesMax);
         return await readData(client, path, token);
       });
@@ -60,6 +61,14 @@ export function createKubernetesSecrets(config: KubernetesConfig, { limits, cloc
 /** All keys of a secret come with one request. */
 function keyOf({ namespace, secret }: KubernetesSource): string {
   return `${namespace ?? ""}/${secret}`;
+}
+
+/** Anything else could be another path than the one whose name was compared with the bindings. */
+function requireNames(path: string): void {
+  if (/^[a-z0-9]([a-z0-9-]*[a-z0-9])?\/[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/.test(path)) return;
+  throw new GatewayError("secret_unavailable", "The resource names a Kubernetes secret that cannot exist.", {
+    hint: "Names and namespaces are lower-case letters, digits and '-'; names may have '.' too.",
+  });
 }
 
 async function readData(client: JsonClient, path: string, token: string): Promise<Readonly<Record<string, unknown>>> {

@@ -55,7 +55,7 @@ function sentence(server: string, what: string, status: number): readonly [text:
     case 400:
       return [
         `The agent's ${server} refuses the request for ${what}.`,
-        "Look at Vault's log: the engine or role may be set up wrongly.",
+        "Check mount and role in the resource's credential; Vault's log tells more.",
       ];
     case 403:
       return [
