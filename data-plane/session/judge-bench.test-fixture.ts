@@ -65,14 +65,14 @@ export const deny: RuleSpec = { name: "none", effect: "deny", when: "true", reas
 /** A judge over analyses that are at hand, with everything that can change within reach. */
 export class Bench {
   readonly records: SessionRecord[] = [];
-  readonly analyses = new Map<string, Analysis>();
+  readonly analyses: Map<string, Analysis> = new Map();
   /** Too large for the cache: given to those who wait for them, and forgotten. */
-  readonly uncached = new Map<string, Analysis>();
+  readonly uncached: Map<string, Analysis> = new Map();
   readonly asked: Pick<AnalysisRequest, "text" | "settings">[] = [];
   readonly scopes: SessionScope[] = [];
   policy: PolicyInForce;
   state: CatalogState = stateOf(catalog, labelColumns(classifiers, catalog));
-  nowMs = Date.UTC(2026, 0, 5, 12);
+  nowMs: number = Date.UTC(2026, 0, 5, 12);
   /** Analyses take until this is resolved. */
   blocked: PromiseWithResolvers<void> | undefined;
   dirty = false;
