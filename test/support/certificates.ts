@@ -2,7 +2,12 @@
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { makeAuthority, makeServerCertificate, type PemPair } from "@sluice/control-plane/ca/certificates.ts";
+import {
+  makeAuthority,
+  makeServerCertificate,
+  type PemPair,
+  readAuthority as openAuthority,
+} from "@sluice/control-plane/ca/certificates.ts";
 import { systemRandom } from "@sluice/core/system.ts";
 
 export interface CertificateFilesOnDisk {
@@ -24,7 +29,12 @@ export async function makeCertificate(name: string, directory?: string): Promise
     remove: () => rm(folder, { recursive: true, force: true }),
   };
   const authority = directory === undefined ? await newAuthority(folder) : await readAuthority(folder);
-  const server = await makeServerCertificate(authority, ["127.0.0.1", "localhost"], Date.now(), systemRandom);
+  const server = await makeServerCertificate(
+    await openAuthority(authority),
+    ["127.0.0.1", "localhost"],
+    Date.now(),
+    systemRandom,
+  );
   await writeFile(files.certFile, server.certificate);
   await writeFile(files.keyFile, server.privateKey, { mode: 0o600 });
   return files;

@@ -247,7 +247,7 @@ events: { bus: nats, servers: ["${this.#around.nats.url}"] }
   ): Promise<FleetNode> {
     const name = nameOf(nodeRole, index);
     const created = await this.#cli(
-      ["nodes", "join-token", "create", "--role", nodeRole, "--name", name],
+      ["nodes", "join-token", "create", "--role", nodeRole, "--name", name, "--host", "127.0.0.1", "--host", "localhost"],
       this.#nodes.find((node) => node.role === "control-plane" && node.running)!,
     );
     if (created.status !== 0) throw new Error(`no join token for ${name}: ${created.stderr}`);
@@ -270,7 +270,7 @@ events: { bus: nats, servers: ["${this.#around.nats.url}"] }
 }
 
 function nameOf(role: string, index: number): string {
-  return `${role}-${index + 1}`;
+  return `${role === "data-plane" ? "gateway" : role}-${index + 1}`;
 }
 
 class NodeProcess implements FleetNode {
