@@ -85,7 +85,10 @@ export interface GrpcChannel {
 }
 
 export interface DuplexCall<Method extends DescMethod> {
+  /** False: not taken, because too much waits already or the stream has ended. */
   send(message: MessageInitShape<Method["input"]>): boolean;
+  /** What was sent still goes; more may be received. */
   end(): void;
+  /** Read it once. Throws GatewayError when the stream ended otherwise than in good order, also when its signal was aborted. */
   readonly received: AsyncIterable<MessageShape<Method["output"]>>;
 }

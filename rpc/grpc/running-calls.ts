@@ -36,7 +36,6 @@ export class RunningCalls {
   readonly #identity: NodeIdentity;
   readonly #clock: Clock;
   readonly #entries = new Set<Entry>();
-  readonly #waiting = new Set<() => void>();
 
   constructor(identity: NodeIdentity, clock: Clock) {
     this.#identity = identity;
@@ -54,10 +53,7 @@ export class RunningCalls {
     const controller = new AbortController();
     const entry: Entry = { caller, peer, stream, controller, end };
     this.#entries.add(entry);
-    const finish = (): void => {
-      if (!this.#entries.delete(entry)) return;
-      if (this.#entries.size === 0) for (const wake of this.#waiting) wake();
-    };
+    const finish = (): void => void this.#entries.delete(entry);
     return {
       context: { peer, peerAddress: caller.address, signal: controller.signal },
       finish,
@@ -83,20 +79,6 @@ export class RunningCalls {
 
   endAll(error: GatewayError): void {
     for (const entry of this.#entries) this.#end(entry, error);
-  }
-
-  /** Resolves when no call is under way, at the latest after `graceMs`. */
-  async finished(graceMs: number): Promise<void> {
-    if (this.#entries.size === 0) return;
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(() => wake(), graceMs);
-      const wake = (): void => {
-        clearTimeout(timer);
-        this.#waiting.delete(wake);
-        resolve();
-      };
-      this.#waiting.add(wake);
-    });
   }
 
   #end(entry: Entry, error: GatewayError): void {

@@ -152,9 +152,7 @@ class NodeListener implements GrpcServer {
     this.#injector.destroy();
     this.#calls.endStreams(new GatewayError("draining", "This node is shutting down.", { hint: "Connect again, or elsewhere." }));
     const cut = setTimeout(() => this.#cutAll(), graceMs);
-    await this.#calls.finished(graceMs);
-    // Answers that were written are on their way: connections close by themselves once these are out.
-    for (const socket of this.#connections.keys()) socket.destroySoon();
+    // Connections close by themselves once their last answer is out.
     await closed;
     clearTimeout(cut);
     this.#calls.endAll(new GatewayError("draining", "This node has shut down."));
