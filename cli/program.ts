@@ -13,7 +13,7 @@ import { addPolicyCommand } from "./commands/policy.ts";
 import { addPrincipalsCommand } from "./commands/principals.ts";
 import { addPsqlCommand } from "./commands/psql.ts";
 import { addRecordingsCommand } from "./commands/recordings.ts";
-import { addSealCommand } from "./commands/seal.ts";
+import { addRotateSealingKeyCommand, addSealCommand } from "./commands/seal.ts";
 import { addSessionsCommand } from "./commands/sessions.ts";
 import { addTokenCommand } from "./commands/token.ts";
 import { addUpCommand } from "./commands/up.ts";
@@ -55,6 +55,7 @@ function buildProgram(context: CommandContext): Command {
   addNodesCommands(program, context);
   addPrincipalsCommand(program, context);
   addSealCommand(program, context);
+  addRotateSealingKeyCommand(program, context);
   addDoctorCommand(program, context);
   return program;
 }

@@ -2,7 +2,7 @@
  * The agent's own key for sealed secrets: made on first use, kept in its data directory (0600), never sent anywhere. After a
  * rotation the former keys still open what was sealed to them. Never puts a key or a secret into an error.
  */
-import { chmod, link, mkdir, open, readFile, rename, rm } from "node:fs/promises";
+import { chmod, chown, link, mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { calculateJwkThumbprint, exportJWK, flattenedDecrypt, generateKeyPair, importJWK, type JWK } from "jose";
 import { GatewayError } from "@sluice/core/errors.ts";
@@ -29,6 +29,8 @@ export async function rotateSealingKey(directory: string): Promise<SealingKey> {
   const jwks = [await newKey(), ...former].slice(0, KEYS_MAX);
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const draft = await writeDraft(path, jwks);
+  const owner = await stat(path).catch(() => undefined);
+  if (owner !== undefined) await chown(draft, owner.uid, owner.gid); // rotated by root, it is still the agent's
   await rename(draft, path);
   return await sealingKeyOf(jwks, path);
 }

@@ -10,6 +10,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { runCli } from "../program.ts";
 import { writeReadyFile } from "../ready-file.ts";
 import { createTestContext, type TestContext } from "../testing-context.ts";
+import { sealSecret } from "./seal.ts";
 
 const SECRET = "s3aled-by-hand-55ad";
 let directory = "";
@@ -115,5 +116,19 @@ describe("sluice seal", () => {
     expect(written.out).toBe("");
     expect(written.err).toContain(text);
     expect(written.err).not.toContain(SECRET);
+  });
+});
+
+describe("sluice rotate-sealing-key", () => {
+  test("adds a key to the agent's directory, and keeps what opens the secrets of before", async () => {
+    const agentDirectory = join(directory, "rotating");
+    const former = await openSealingKey(join(agentDirectory, "sealing"));
+    const sealed = await sealSecret(SECRET, [{ agent: "a", jwk: former.publicJwk }], "*");
+    const context = createTestContext({ workingDirectory: directory });
+    expect(await runCli(["rotate-sealing-key", "--data-dir", "rotating"], context)).toBe(0);
+    const now = await openSealingKey(join(agentDirectory, "sealing"));
+    expect(context.written.out).toBe(`${now.publicJwk}\n`);
+    expect(now.publicJwk).not.toBe(former.publicJwk);
+    expect(await now.decrypt(sealed)).toMatchObject({ secret: SECRET });
   });
 });

@@ -2,7 +2,9 @@
  * `sluice seal`: encrypts a secret to the agents that may open it, so that a manifest may carry it. The secret is read from
  * standard input, never from arguments, where every process of the machine could read it; it goes nowhere but into the sealed text.
  */
+import { resolve } from "node:path";
 import { type SealingRecipient, sealSecret } from "@sluice/agent/secrets/sealed.ts";
+import { rotateSealingKey } from "@sluice/agent/secrets/sealing-key.ts";
 import { GatewayError } from "@sluice/core/errors.ts";
 import { defaultLimits } from "@sluice/core/limits.ts";
 import type { Command } from "commander";
@@ -35,6 +37,20 @@ export function addSealCommand(program: Command, context: CommandContext): void 
     context.out(`${sealed}\n`);
     context.err(`sealed to ${recipients.map(({ agent }) => agent).join(", ")} for ${target}\n`);
   });
+}
+
+/** For the agent's machine; an agent that runs goes on with the key it has until it starts again. */
+export function addRotateSealingKeyCommand(program: Command, context: CommandContext): void {
+  program
+    .command("rotate-sealing-key")
+    .description("add a new key for sealed secrets to an agent's data directory; the former ones still open")
+    .requiredOption("--data-dir <directory>", "data directory of the agent on this machine")
+    .action(async (options: { readonly dataDir: string }) => {
+      const directory = resolve(context.workingDirectory, options.dataDir, "sealing");
+      const { publicJwk } = await rotateSealingKey(directory);
+      context.out(`${publicJwk}\n`);
+      context.err("restart the agent; then seal secrets again, so that the former key can go\n");
+    });
 }
 
 /** The public keys of the agents that carry the labels. Throws `not_found` when there are none. */
