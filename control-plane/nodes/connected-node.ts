@@ -23,11 +23,13 @@ export class ConnectedNode {
   readonly capability: number;
   readonly outbox: Outbox;
   /** What `EndSessions` it was told on this stream. */
-  readonly toldCommands = new Set<string>();
+  readonly toldCommands: Set<string> = new Set();
   readonly #clock: Clock;
   #status: NodeStatus = { sessions: 0, draining: false, links: [], spoolBytes: 0 };
   #reportedCertificate: { readonly serial: string; readonly notAfterMs: number };
   #heardAtMs: number;
+  #lastWork: Promise<unknown> = Promise.resolve();
+  #waitingWork = 0;
   readonly #wantedAtMs = new Map<string, number>();
 
   constructor({ certificate, hello, slot, capability }: ConnectedFacts, clock: Clock) {
@@ -76,6 +78,20 @@ export class ConnectedNode {
     return true;
   }
 
+  /**
+   * Runs `work` after what was given before, without anybody waiting: a store that is slow must not stop the stream. False: too much
+   * waits already, and this is left out.
+   */
+  later(work: () => Promise<void>, failed: (error: unknown) => void): boolean {
+    if (this.#waitingWork >= WORK_MAX) return false;
+    this.#waitingWork++;
+    this.#lastWork = this.#lastWork
+      .then(work)
+      .catch(failed)
+      .finally(() => this.#waitingWork--);
+    return true;
+  }
+
   end(error: GatewayError | null): void {
     this.outbox.end(error);
   }
@@ -89,6 +105,8 @@ export class ConnectedNode {
 }
 
 const WANTED_MAX = 1_000;
+/** What a node reports beyond heartbeats is rare. */
+const WORK_MAX = 32;
 
 export function keyOf({ role, name }: { readonly role: string; readonly name: string }): string {
   return `${role}/${name}`;

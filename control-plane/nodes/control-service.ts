@@ -9,6 +9,7 @@ import { GatewayError, toGatewayError } from "@sluice/core/errors.ts";
 import {
   type Hello,
   type NodeControlService,
+  type SnapshotVerdict,
   type WatchRequest,
   type WatchResponseSchema,
 } from "@sluice/proto/sluice/control/v1/control_pb.ts";
@@ -37,6 +38,8 @@ export interface ControlServiceOptions {
   readonly commands: SessionCommands;
   readonly explainer: RemoteExplainer;
   readonly agents: AgentCalls;
+  /** A node has seen this snapshot: what is in force must not be older. */
+  readonly outgrow: (sequence: bigint) => Promise<void>;
 }
 
 /** A stream whose first word does not come is not kept open. */
@@ -104,7 +107,7 @@ async function firstHello(incoming: AsyncIterator<WatchRequest>, signal: AbortSi
 }
 
 async function welcome(
-  { db, clock, log, replica, hub }: ControlServiceOptions,
+  { db, clock, log, replica, hub, outgrow }: ControlServiceOptions,
   certificate: NodeCertificate,
   hello: Hello,
 ): Promise<ConnectedNode> {
@@ -130,7 +133,10 @@ async function welcome(
     status: { ...known, startedAtMs: facts.startedAtMs, left: false },
     certificateSerial: serial,
     certificateNotAfterMs: notAfterMs,
+  }).catch((cause: unknown) => {
+    throw new GatewayError("node_unreachable", "The control plane's store does not answer.", { cause, hint: "Connect again." });
   });
+  if (slot !== null) await outgrow(hello.snapshotSequence);
   if (slot === null) {
     throw new GatewayError("unauthorized", "The installation does not know this node: it was withdrawn.", {
       hint: "Enrol it again with a join token, in a data directory without its former certificate.",
@@ -146,7 +152,7 @@ async function listen(options: ControlServiceOptions, node: ConnectedNode, incom
       const next = await incoming.next();
       if (next.done === true) break;
       node.heard();
-      await take(options, node, next.value);
+      take(options, node, next.value);
     }
     node.end(null);
   } catch (error) {
@@ -156,41 +162,49 @@ async function listen(options: ControlServiceOptions, node: ConnectedNode, incom
   }
 }
 
-async function take(options: ControlServiceOptions, node: ConnectedNode, { report }: WatchRequest): Promise<void> {
-  const { db, hub, log, explainer, agents } = options;
+function take(options: ControlServiceOptions, node: ConnectedNode, { report }: WatchRequest): void {
+  const { hub, explainer, agents } = options;
   switch (report.case) {
     case "hello":
       throw new GatewayError("protocol_violation", "A node says hello once.");
     case "status": {
       const { certificateSerial: serial, certificateNotAfterMs } = report.value;
       const isNews = node.takeStatus(statusFromProto(report.value), { serial, notAfterMs: Number(certificateNotAfterMs) });
-      if (isNews) await hub.changed(node);
+      if (isNews) later(options, node, () => hub.changed(node));
       return;
     }
-    case "snapshotVerdict": {
-      const { sequence, version, accepted, fault } = report.value;
-      const rejected = accepted
-        ? null
-        : fault === undefined
-          ? new GatewayError("internal", "The node gave no reason.")
-          : fromFault(fault);
-      if (rejected !== null) {
-        log.warn({ node: node.key, sequence: Number(sequence), code: rejected.code }, "a node did not take a snapshot");
-      }
-      await writeVerdict(db, node.certificate, { sequence, version: version.slice(0, VERSION_CHARS), fault: rejected });
+    case "snapshotVerdict":
+      takeVerdict(options, node, report.value);
       return;
-    }
     case "explainAnswer":
       explainer.answered(node, report.value);
       return;
-    case "agentWanted":
-      await agents.wanted(node, report.value.resource);
+    case "agentWanted": {
+      const { resource } = report.value;
+      later(options, node, () => agents.wanted(node, resource));
       return;
+    }
     case undefined:
       return; // a newer node's word: it knows that an older control plane does not understand it
     default:
-      return assertNever(report);
+      assertNever(report);
   }
+}
+
+function takeVerdict(options: ControlServiceOptions, node: ConnectedNode, verdict: SnapshotVerdict): void {
+  const { sequence, version, accepted, fault } = verdict;
+  const noReason = new GatewayError("internal", "The node gave no reason.");
+  const rejected = accepted ? null : fault === undefined ? noReason : fromFault(fault);
+  if (rejected !== null) {
+    options.log.warn({ node: node.key, sequence: Number(sequence), code: rejected.code }, "a node did not take a snapshot");
+  }
+  const stored = { sequence, version: version.slice(0, VERSION_CHARS), fault: rejected };
+  later(options, node, () => writeVerdict(options.db, node.certificate, stored));
+}
+
+function later({ log }: ControlServiceOptions, node: ConnectedNode, work: () => Promise<void>): void {
+  const failed = (error: unknown): void => log.warn({ err: error, node: node.key }, "what a node said could not be stored");
+  if (!node.later(work, failed)) log.warn({ node: node.key }, "a node says more than can be stored: some of it is left out");
 }
 
 const VERSION_CHARS = 64;

@@ -12,10 +12,14 @@ import type { Tables } from "../store/tables.ts";
 import { directoryNodeToProto } from "./messages.ts";
 import { type NodeRow, readNodes } from "./node-store.ts";
 
+/** Agents are not told of each other: there may be hundreds, and none has to do with another. */
+export type DirectoryView = "agents" | "others";
+
 export interface Directory {
   readonly nodes: readonly DirectoryNode[];
-  readonly message: MessageInitShape<typeof DirectorySchema>;
-  onChange(listener: () => void): () => void;
+  readonly messages: Readonly<Record<DirectoryView, MessageInitShape<typeof DirectorySchema>>>;
+  /** Called with each view that changed. Returns how to stop. */
+  onChange(listener: (view: DirectoryView) => void): () => void;
   close(): Promise<void>;
 }
 
@@ -25,6 +29,7 @@ export interface DirectoryOptions {
   readonly log: Logger;
 }
 
+/** And a millisecond for each node: a large directory is not sent to many nodes ten times a second while they all come back. */
 const DEBOUNCE_MS = 100;
 /** After the store failed. */
 const RETRY_MS = 1_000;
@@ -37,9 +42,9 @@ export async function openDirectory(options: DirectoryOptions): Promise<Director
 
 class StoredDirectory implements Directory {
   nodes: readonly DirectoryNode[] = [];
-  message: MessageInitShape<typeof DirectorySchema> = { nodes: [] };
+  messages: Directory["messages"] = { agents: { nodes: [] }, others: { nodes: [] } };
   readonly #options: DirectoryOptions;
-  readonly #listeners = new Set<() => void>();
+  readonly #listeners = new Set<(view: DirectoryView) => void>();
   readonly #stop: () => void;
   #timer: NodeJS.Timeout | undefined;
   #reading: Promise<void> | undefined;
@@ -47,10 +52,10 @@ class StoredDirectory implements Directory {
 
   constructor(options: DirectoryOptions) {
     this.#options = options;
-    this.#stop = options.changes.onChange("nodes", () => this.#readIn(DEBOUNCE_MS));
+    this.#stop = options.changes.onChange("nodes", () => this.#readIn(DEBOUNCE_MS + this.nodes.length));
   }
 
-  onChange(listener: () => void): () => void {
+  onChange(listener: (view: DirectoryView) => void): () => void {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
   }
@@ -58,10 +63,16 @@ class StoredDirectory implements Directory {
   async read(): Promise<void> {
     const rows = await readNodes(this.#options.db);
     const nodes = rows.filter(({ isKnown }) => isKnown).map(toDirectoryNode);
-    if (JSON.stringify(nodes) === JSON.stringify(this.nodes)) return;
+    const before = this.messages;
     this.nodes = nodes;
-    this.message = { nodes: nodes.map(directoryNodeToProto) };
-    for (const listener of this.#listeners) listener();
+    this.messages = {
+      others: { nodes: nodes.map(directoryNodeToProto) },
+      agents: { nodes: nodes.filter(({ role }) => role !== "agent").map(directoryNodeToProto) },
+    };
+    for (const view of ["others", "agents"] as const) {
+      if (JSON.stringify(before[view]) === JSON.stringify(this.messages[view])) continue;
+      for (const listener of this.#listeners) listener(view);
+    }
   }
 
   async close(): Promise<void> {

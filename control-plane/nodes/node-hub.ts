@@ -15,7 +15,7 @@ import type { StoredSnapshot } from "../store/snapshot-store.ts";
 import { readNewestSequence } from "../store/snapshot-store.ts";
 import type { Tables } from "../store/tables.ts";
 import type { ConnectedNode } from "./connected-node.ts";
-import { type Directory, openDirectory } from "./directory.ts";
+import { type Directory, type DirectoryView, openDirectory } from "./directory.ts";
 import * as nodeStore from "./node-store.ts";
 
 export interface NodeHubOptions {
@@ -63,8 +63,8 @@ export interface NodeHub {
 const NODES_TOPIC = "nodes";
 const LEFT_TOPIC = "node-left";
 
-/** A replica that has not asked the store for this long does not renew leases: another may have published since. */
-const CONFIRMED_MS_MAX = 15_000;
+/** A replica that could not ask the store this many times does not renew leases: another may have published since. */
+const UNCONFIRMED_MAX = 4;
 
 export async function openNodeHub(options: NodeHubOptions): Promise<NodeHub> {
   const hub = new Hub(options, await openDirectory({ db: options.db, log: options.log, changes: options.changes }));
@@ -102,7 +102,11 @@ class Hub implements NodeHub {
     this.#stops.push(
       feed.onNewest((stored) => this.#each((node) => this.#sendSnapshot(node, stored))),
       onTrustChange(() => void this.#trustChanged()),
-      this.directory.onChange(() => this.#each((node) => this.#sendDirectory(node))),
+      this.directory.onChange((view) => {
+        this.#each((node) => {
+          if (viewOf(node) === view) this.#sendDirectory(node);
+        });
+      }),
       changes.onChange(LEFT_TOPIC, (payload) => this.#reclaim(payload)),
     );
     every(times.heartbeatMs, () => this.#beat());
@@ -188,7 +192,8 @@ class Hub implements NodeHub {
 
   #beat(): void {
     const { clock, feed, times, log } = this.#options;
-    const isConfirmed = this.#confirmedAtMs !== undefined && clock.monotonicMs() - this.#confirmedAtMs <= CONFIRMED_MS_MAX;
+    const isConfirmed =
+      this.#confirmedAtMs !== undefined && clock.monotonicMs() - this.#confirmedAtMs <= UNCONFIRMED_MAX * times.reportMs;
     const snapshotSequence = isConfirmed ? (feed.newest?.sequence ?? 0n) : 0n;
     const nowMs = BigInt(Math.trunc(clock.nowMs()));
     this.#each((node) => {
@@ -278,8 +283,12 @@ class Hub implements NodeHub {
   }
 
   #sendDirectory(node: ConnectedNode): void {
-    node.outbox.latest({ case: "directory", value: this.directory.message });
+    node.outbox.latest({ case: "directory", value: this.directory.messages[viewOf(node)] });
   }
+}
+
+function viewOf({ certificate }: ConnectedNode): DirectoryView {
+  return certificate.role === "agent" ? "agents" : "others";
 }
 
 /** Recorders enforce nothing. */

@@ -105,7 +105,8 @@ export async function startNodesServer(options: NodesServerOptions): Promise<Nod
     const recordings = createRemoteRecordings({ identity, nodes: () => hub.directory.nodes, limits, log });
     closers.push(() => recordings.close());
     const heartbeatMs = limits.nodeHeartbeatMs;
-    const control = createControlService({ db, clock, log, replica, heartbeatMs, hub, commands, explainer, agents });
+    const outgrow = (sequence: bigint): Promise<void> => publisher.outgrow(sequence);
+    const control = createControlService({ db, clock, log, replica, heartbeatMs, hub, commands, explainer, agents, outgrow });
     const server = await serveGrpc({
       listen: options.listen.listen,
       services: [options.enrolment, implement(NodeControlService, control, ["gateway", "agent", "recorder"])],

@@ -45,6 +45,11 @@ export interface Publisher {
   apply(request: ApplyRequest): Promise<ApplyResult>;
   /** Changes who is disabled (in `work`) and publishes that, in one transaction. The policy stays what it is. */
   changeDisabled(author: string, work: (transaction: Transaction<Tables>) => Promise<void>): Promise<void>;
+  /**
+   * A node has seen a snapshot of this sequence. When the store knows only older ones, it was restored from a backup: what is in force
+   * is published anew with a later sequence, since nodes never go back.
+   */
+  outgrow(sequence: bigint): Promise<void>;
   /** Takes what is the newest in the store: for when this replica may have missed that it changed. */
   reload(): Promise<void>;
   close(): void;
@@ -52,6 +57,8 @@ export interface Publisher {
 
 /** Topic of `store/changes.ts`: a snapshot came into force. The payload is its sequence. */
 const TOPIC = "snapshot";
+/** How far a node may move the sequence: more than any backup is old, and a node that lies can do so for ages. */
+const OUTGROWN_MAX = 1_000_000n;
 
 /** Nothing is in force, so everything is denied, until the first successful apply (which may be of no files). */
 export function createPublisher(options: PublisherOptions): Publisher {
@@ -101,6 +108,29 @@ export function createPublisher(options: PublisherOptions): Publisher {
     if (stored !== undefined) feed.take(stored);
   };
 
+  const outgrow = async (sequence: bigint): Promise<void> => {
+    if (feed.newest === null || sequence <= feed.newest.sequence) return;
+    const stored = await applyAlone(db, async (transaction) => {
+      const newest = await snapshotStore.readNewestSnapshot(transaction);
+      if (newest === undefined || sequence <= newest.sequence) return newest; // this replica had not heard of it yet
+      if (sequence - newest.sequence > OUTGROWN_MAX) {
+        log.error(
+          { sequence: String(sequence) },
+          "a node claims to have seen a snapshot that is too far from any of ours: ignored",
+        );
+        return undefined;
+      }
+      log.warn(
+        { from: Number(newest.sequence), past: Number(sequence) },
+        "the store is older than what nodes have seen: sequence moved on",
+      );
+      const renewed = await snapshotStore.renewSnapshot(transaction, newest, sequence, clock.nowMs());
+      await changes.notify(transaction, TOPIC, String(renewed.sequence));
+      return renewed;
+    });
+    if (stored !== undefined) feed.take(stored);
+  };
+
   const load = async (): Promise<void> => {
     try {
       const newest = await snapshotStore.readNewestSnapshot(db);
@@ -115,7 +145,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
     if (!isKnown) void load();
   });
 
-  return { snapshots: feed.source, feed, apply, changeDisabled, reload: load, close: stop };
+  return { snapshots: feed.source, feed, apply, changeDisabled, outgrow, reload: load, close: stop };
 }
 
 /** Thrown so that the transaction leaves nothing behind. */

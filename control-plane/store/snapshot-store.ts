@@ -33,12 +33,31 @@ export async function writeSnapshot(
 ): Promise<{ readonly stored: StoredSnapshot; readonly isNew: boolean }> {
   const newest = await readNewestSnapshot(db);
   if (newest !== undefined && isSame(newest.snapshot, snapshot)) return { stored: newest, isNew: false };
+  return { stored: await insertSnapshot(db, snapshot, { author, atMs }), isNew: true };
+}
+
+async function insertSnapshot(
+  db: Kysely<Tables>,
+  snapshot: Snapshot,
+  { author, atMs }: { readonly author: string; readonly atMs: number },
+): Promise<StoredSnapshot> {
   const row = await db
     .insertInto("snapshots")
     .values({ version: snapshot.version, content: JSON.stringify(snapshot), created_at: new Date(atMs), author })
     .returningAll()
     .executeTakeFirstOrThrow();
-  return { stored: toStored(row), isNew: true };
+  return toStored(row);
+}
+
+/** The same content again, with a sequence after `past`. */
+export async function renewSnapshot(
+  db: Kysely<Tables>,
+  { snapshot }: StoredSnapshot,
+  past: bigint,
+  atMs: number,
+): Promise<StoredSnapshot> {
+  await sql`select setval(pg_get_serial_sequence('snapshots', 'id'), ${String(past)}::bigint)`.execute(db);
+  return await insertSnapshot(db, snapshot, { author: "sequence moved on", atMs });
 }
 
 /** Whom no gateway may serve, in the order in which they were disabled. */
