@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { Config } from "@sluice/core/config.ts";
 import { parseConfig } from "./config.ts";
@@ -82,6 +83,12 @@ telemetry: { traces: "http://collector:4318/v1/traces", sample: 0.25 }
 limits: { sessionsMax: 12 }
 manifests: [a.yaml, ../b]
 `;
+const sectionNames = "node controlPlane dataPlane agent events recorder operations telemetry limits manifests".split(" ");
+const fieldNames =
+  `name listen hosts join tokenFile caFile workloadTokenFile nodes encryptionKey file env command workloads lease policy strict tls mode links
+  control sessions advertise secrets sealed vault targets vaults address auth appRole kubernetes roleId secretIdFile role bus servers traces`.split(
+    /\s+/,
+  );
 const parse = (text: string): ReturnType<typeof parseConfig> => parseConfig({ path: "config.yaml", text }, directories);
 
 describe("parseConfig", () => {
@@ -474,5 +481,40 @@ describe("parseConfig", () => {
     expect(faults.map(({ line, message }) => `${line} ${message}`)).toEqual(expected);
     expect(config).toBeUndefined();
     expect(JSON.stringify(faults)).not.toContain("hunter2");
+  });
+
+  it("gives a configuration or faults for whatever stands in a section, and never throws", () => {
+    const word = fc.constantFrom(
+      "a",
+      "a:1",
+      "[::1]:0",
+      "1h",
+      "0s",
+      "https://x",
+      "nats://x:1",
+      "mount/path",
+      "self-signed",
+      "nats",
+      "",
+    );
+    const fields = fc.constantFrom(...fieldNames);
+    const { value } = fc.letrec((tie) => ({
+      value: fc.oneof(
+        { maxDepth: 4 },
+        word,
+        fc.constantFrom(0, 1, 2.5, true, null),
+        fc.array(tie("value"), { maxLength: 2 }),
+        fc.dictionary(fields, tie("value"), { maxKeys: 5 }),
+      ),
+    }));
+    const sections = fc.constantFrom(...sectionNames);
+    fc.assert(
+      fc.property(fc.dictionary(sections, value, { maxKeys: 4 }), (shape) => {
+        const { config, faults } = parse(JSON.stringify({ apiVersion: "sluice/v1", kind: "Config", ...shape }));
+        expect(config === undefined).toBe(faults.length > 0);
+        for (const { line, message } of faults) expect([line, message.length > 10]).toEqual([1, true]);
+      }),
+      { numRuns: 3_000 },
+    );
   });
 });

@@ -1,4 +1,7 @@
-/** Vault as a source: what is read and leased, what is said when it is not, and how tokens and leases live. */
+/**
+ * Vault as a source: what is read and leased, what is said when it is not, and how tokens and leases live.
+ * Long because one Vault and one PostgreSQL serve all of it.
+ */
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
