@@ -8,6 +8,7 @@ import { systemRandom } from "@sluice/core/system.ts";
 import { makeKeyAndRequest, readNodeCertificate } from "@sluice/rpc/identity/node-certificate.ts";
 import { fingerprintOf, verifyNode } from "@sluice/rpc/identity/verify.ts";
 import { snapshotSignatureInput } from "@sluice/rpc/signed-content.ts";
+import { sql } from "kysely";
 import { pino } from "pino";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { localEncryption } from "../keys/key-encryption.ts";
@@ -194,6 +195,34 @@ describe("signers of snapshots", () => {
     const posing = { role: "control-plane", name: "snapshot-signer-1", labels: {}, hosts: [], publicKey } as const;
     await expect(one.issueNode(posing)).rejects.toThrow("signers of snapshots");
   });
+});
+
+it("forgets what ended: certificates at once, nodes and tokens after a week, living ones never", async () => {
+  const store = await cluster.open();
+  const authority = await replica(store);
+  await issueGateway(authority, "short");
+  await sql`insert into nodes (role, name, labels, hosts, capability, enrolled_at, enrolled_with, certificate_not_after, revoked_at)
+    select 'gateway', name, '{}', '[]', 2, now() - interval '30 days', 'test', now() + ends, revoked
+    from (values ('gone', interval '-8 days', null::timestamptz), ('away', interval '-6 days', null), ('alive', interval '1 day', null),
+      ('revoked', interval '-8 days', now() - interval '1 day')) as n(name, ends, revoked)`.execute(store.db);
+  await sql`insert into join_tokens (id, secret_sha256, role, labels, hosts, author, created_at, expires_at)
+    values ('old', '', 'agent', '{}', '[]', 'ada', now(), now() - interval '8 days'), ('new', '', 'agent', '{}', '[]', 'ada', now(), now())`.execute(
+    store.db,
+  );
+  const tendOnce = async (): Promise<void> => {
+    const stop = new AbortController();
+    const tending = authority.tend(stop.signal);
+    await expect.poll(async () => (await store.db.selectFrom("join_tokens").select("id").execute()).length).toBe(1);
+    stop.abort();
+    await tending;
+  };
+  await tendOnce();
+  const names = await store.db.selectFrom("nodes").select("name").orderBy("name").execute();
+  expect(names.map(({ name }) => name)).toEqual(["alive", "away", "revoked"]);
+  expect((await store.db.selectFrom("certificates").select("name").execute()).map(({ name }) => name)).toEqual(["short"]);
+  nowMs += 27 * hourMs;
+  await tendOnce();
+  await expect.poll(async () => (await store.db.selectFrom("certificates").select("name").execute()).length).toBe(0);
 });
 
 describe("keys", () => {

@@ -101,6 +101,7 @@ const TEND_INTERVAL_MS = 5_000;
 const RELOAD_INTERVAL_MS = 60_000;
 /** Above this the certificates' times are wrong for somebody. */
 const CLOCK_DIFFERENCE_MS_MAX = 5 * 60_000;
+const WARN_OF_END_MS = 365 * 24 * 3_600_000;
 
 /**
  * Opens the store's authority, or makes the first one; with several replicas at once exactly one makes it. Rejects with
@@ -118,6 +119,7 @@ export async function openAuthority(options: AuthorityOptions): Promise<Authorit
 
   const held = new HeldTrust(options);
   await held.load();
+  warnOfEnd(held.current.rows[0], options);
   if (importFrom !== null) await forgetAuthorityFiles(importFrom, held.current.rows, log);
   const stopHearing = changes.onChange(TRUST_TOPIC, () => held.reload());
   const timer = setInterval(() => held.reload(), RELOAD_INTERVAL_MS).unref();
@@ -315,6 +317,15 @@ async function revokeNode(
 
 async function advance({ db, clock, log }: AuthorityOptions): Promise<void> {
   for (const moved of await advanceAuthorities(db, clock.nowMs())) log.warn({ authority: moved }, "certificate authority");
+}
+
+/** Nothing that it issues outlives it: whoever runs the installation should hear of it long before. */
+function warnOfEnd(signing: AuthorityRow | undefined, { clock, log }: AuthorityOptions): void {
+  if (signing === undefined || signing.not_after.getTime() - clock.nowMs() > WARN_OF_END_MS) return;
+  log.warn(
+    { ends: signing.not_after.toISOString() },
+    "the certificate authority ends within a year: rotate it (sluice ca rotate)",
+  );
 }
 
 async function compareClocks({ db, clock, log }: AuthorityOptions): Promise<void> {

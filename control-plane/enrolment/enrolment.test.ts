@@ -23,6 +23,7 @@ import { type Changes, listenForChanges } from "../store/changes.ts";
 import type { Store } from "../store/store.ts";
 import { startTestCluster, type TestCluster } from "../store/testing.ts";
 import { createEnrolment, type Enrolment } from "./enrolment.ts";
+import { createRefusalLog } from "./refusal-log.ts";
 
 const lines: string[] = [];
 const log = pino({ level: "info" }, { write: (line: string) => void lines.push(line) });
@@ -447,6 +448,20 @@ describe("a workload token", () => {
     expect(await refusal(attempt(await sign(), { name: "other-1" }))).toContain("names begin with agent-");
   });
 
+  it("enrols nobody where no claim tells this workload from others", async () => {
+    const open = { ...workload, issuer: address, claims: {} };
+    const anybody = createEnrolment({
+      db: store.db,
+      authority,
+      clock,
+      random: systemRandom,
+      limits: defaultLimits,
+      log,
+      workloads: [open],
+    });
+    expect(await refusal(attempt(await sign(), { by: anybody }))).toContain("claims are not those");
+  });
+
   it("neither takes a name that a join token enrolled, nor undoes a revocation", async () => {
     await enrol((await makeToken({ role: "agent" })).token, { role: "agent", name: "agent-joined" });
     expect(await refusal(attempt(await sign(), { name: "agent-joined" }))).toContain("called agent-joined already");
@@ -456,6 +471,18 @@ describe("a workload token", () => {
     const { token } = await makeToken({ role: "agent", name: "agent-out" });
     expect((await enrol(token, { role: "agent", name: "agent-out" })).name).toBe("agent-out");
   });
+});
+
+it("says refusals in the log a bounded number of times a second, and how many it left out", () => {
+  let atMs = 0;
+  const said: string[] = [];
+  const logged = pino({ level: "warn" }, { write: (line: string) => void said.push(line) });
+  const refusals = createRefusalLog({ nowMs: () => atMs, monotonicMs: () => atMs }, logged);
+  for (let count = 0; count < 100; count += 1) refusals.note({ reason: "x" });
+  expect(said.length).toBe(20);
+  atMs += 1_000;
+  refusals.note({ reason: "y" });
+  expect(JSON.parse(said[20] ?? "")).toMatchObject({ reason: "y", leftOut: 80 });
 });
 
 it("takes a bounded number at a time, and turns away those above", async () => {

@@ -25,6 +25,7 @@ import type { Tables } from "../store/tables.ts";
 import { claimToken, createJoinTokens, findToken, isHost, type JoinTokenRow, selectTokens, whyUnusable } from "./join-tokens.ts";
 import { lockNode, registerNode, writeCertificate } from "./nodes.ts";
 import { Refusal, refuse, refuseStranger, toAnswer } from "./refusal.ts";
+import { createRefusalLog, type RefusalLog } from "./refusal-log.ts";
 import { createTurnstile } from "./turnstile.ts";
 import { createWorkloadVerifier, type WorkloadLimits, type WorkloadVerifier } from "./workload-tokens.ts";
 
@@ -56,7 +57,11 @@ interface Answer {
 
 export function createEnrolment(options: EnrolmentOptions): Enrolment {
   const { db, authority, random, limits, log, workloads, clock } = options;
-  const parts: Parts = { ...options, verifier: createWorkloadVerifier({ workloads, clock, limits }) };
+  const parts: Parts = {
+    ...options,
+    verifier: createWorkloadVerifier({ workloads, clock, limits }),
+    refusals: createRefusalLog(clock, log),
+  };
   const turnstile = createTurnstile(limits.enrolmentsInFlightMax, limits.enrolmentsWaitingMax);
   return {
     joinTokens: createJoinTokens({ db, authority, random, limits, log }),
@@ -75,6 +80,7 @@ export function createEnrolment(options: EnrolmentOptions): Enrolment {
 
 interface Parts extends EnrolmentOptions {
   readonly verifier: WorkloadVerifier;
+  readonly refusals: RefusalLog;
 }
 
 interface Granted {
@@ -87,7 +93,7 @@ interface Granted {
 
 /** Refusals go to the log with their reason, and out with as much of it as the caller may know. */
 async function answering(
-  { authority, clock, log }: Parts,
+  { authority, clock, log, refusals }: Parts,
   about: { readonly name: string | undefined; readonly role: string | undefined; readonly peer: string },
   work: () => Promise<Granted>,
 ): Promise<Answer> {
@@ -101,9 +107,7 @@ async function answering(
       nowMs: BigInt(Math.round(clock.nowMs())),
     };
   } catch (error) {
-    if (error instanceof Refusal || error instanceof GatewayError) {
-      log.warn({ ...about, reason: error.message }, "enrolment refused");
-    }
+    if (error instanceof Refusal || error instanceof GatewayError) refusals.note({ ...about, reason: error.message });
     throw error instanceof Refusal ? toAnswer(error) : error;
   }
 }

@@ -10,7 +10,7 @@ import type { Random } from "@sluice/core/random.ts";
 import { encodeJoinToken, type JoinToken } from "@sluice/rpc/identity/join-token.ts";
 import { dnsLabelPattern } from "@sluice/rpc/identity/node-certificate.ts";
 import { fingerprintOf } from "@sluice/rpc/identity/verify.ts";
-import { type Kysely, type Selectable, sql, type Transaction } from "kysely";
+import { type Kysely, type Selectable, type SelectQueryBuilder, sql, type Transaction } from "kysely";
 import type { Logger } from "pino";
 import type { EnrollingRole, JoinTokensAdmin, JoinTokenSummary } from "../api/services.ts";
 import type { Authority } from "../ca/authority.ts";
@@ -112,12 +112,9 @@ export function whyUnusable(row: JoinTokenRow): Error {
   return refuse(`This join token expired at ${row.expires_at.toISOString()}.`);
 }
 
-export function selectTokens(db: Kysely<Tables>): ReturnType<typeof tokensQuery> {
-  return tokensQuery(db);
+export function selectTokens(db: Kysely<Tables>): SelectQueryBuilder<Tables, "join_tokens", JoinTokenRow> {
+  return db.selectFrom("join_tokens").selectAll().select(sql<boolean>`expires_at <= clock_timestamp()`.as("is_expired"));
 }
-
-const tokensQuery = (db: Kysely<Tables>) =>
-  db.selectFrom("join_tokens").selectAll().select(sql<boolean>`expires_at <= clock_timestamp()`.as("is_expired"));
 
 function digestOf(secret: string): Buffer {
   return createHash("sha256").update(secret).digest();

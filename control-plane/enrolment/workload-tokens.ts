@@ -76,9 +76,11 @@ function choose(
   name: string,
 ): WorkloadEnrolment {
   const hint = "controlPlane.workloads of the control plane's configuration says which workloads enrol which nodes.";
-  const claimed = verified.filter(({ workload, payload }) =>
-    Object.entries(workload.claims).every(([claim, value]) => payload[claim] === value),
-  );
+  const claimed = verified.filter(({ workload: { claims }, payload }) => {
+    const wanted = Object.entries(claims);
+    // Without a claim every token of the issuer would do: a workload that names none enrols nobody.
+    return wanted.length > 0 && wanted.every(([claim, value]) => Object.hasOwn(payload, claim) && payload[claim] === value);
+  });
   if (claimed.length === 0) throw refuse("This workload's claims are not those of a workload that may enrol nodes.", hint);
   const ofRole = claimed.filter(({ workload }) => workload.role === role);
   if (ofRole.length === 0) {
