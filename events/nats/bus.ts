@@ -69,6 +69,13 @@ interface Sent {
   readonly sequences: readonly number[];
 }
 
+/** A batch of which some messages may be in the stream: tried again as the same ones, which JetStream knows by their id. */
+interface Unsent {
+  readonly next: number;
+  readonly id: string;
+  readonly messages: readonly Uint8Array[];
+}
+
 class Bus implements NatsBus {
   readonly #options: NatsBusOptions;
   readonly #link: NatsLink;
@@ -78,6 +85,8 @@ class Bus implements NatsBus {
   readonly #run: string;
   /** By the batch's place. */
   readonly #sent = new Map<string, Sent>();
+  readonly #unsent = new Map<string, Unsent>();
+  #first: Promise<unknown> | null = null;
   readonly #waiting = new Set<() => void>();
   #sending: Promise<unknown> = Promise.resolve();
   /** No receipt can be for more: as far as the spool is known to reach. */
@@ -87,6 +96,8 @@ class Bus implements NatsBus {
   #answered = 0;
   #messages = 0;
   #subscribed: NatsConnection | null = null;
+  /** On which the streams were found. */
+  #prepared: NatsConnection | null = null;
 
   constructor(options: NatsBusOptions, link: NatsLink) {
     this.#options = options;
@@ -111,7 +122,11 @@ class Bus implements NatsBus {
     const signal = AbortSignal.any([timeout, this.#closing.signal, ...(given === undefined ? [] : [given])]);
     const place = `${source.from}-${source.next}`;
     this.#end = Math.max(this.#end, source.runStart, source.next);
-    for (let askMs = ASK_FIRST_MS; this.#receipted < source.next; askMs = Math.min(askMs * 2, ASK_MAX_MS)) {
+    // What the recorder has of an earlier run need not be sent again.
+    this.#first ??= this.#link.connected(signal).then((connection) => this.#ask(connection, signal));
+    await this.#first.catch(() => (this.#first = null)); // the link was closed, or this took too long: the loop finds out
+    let askMs = this.#sent.has(place) ? 0 : ASK_FIRST_MS; // offered again: the recorder is asked at once
+    for (; this.#receipted < source.next; askMs = Math.min(Math.max(askMs * 2, ASK_FIRST_MS), ASK_MAX_MS)) {
       const connection = await this.#link.connected(signal);
       if (!this.#sent.has(place)) await this.#inTurn(() => this.#send(connection, place, source, batch, signal));
       if (await this.#reached(source.next, askMs, signal)) break;
@@ -119,7 +134,8 @@ class Bus implements NatsBus {
       if (!(await this.#ask(connection, signal))) continue;
       if (this.#receipted < source.next && (await this.#isGone(connection, place, source))) this.#sent.delete(place);
     }
-    for (const [known, { next }] of this.#sent) if (next <= this.#receipted) this.#sent.delete(known);
+    for (const known of [this.#sent, this.#unsent])
+      for (const [place, { next }] of known) if (next <= this.#receipted) known.delete(place);
   }
 
   subscribe(): () => void {
@@ -147,27 +163,50 @@ class Bus implements NatsBus {
     signal: AbortSignal,
   ): Promise<void> {
     if (signal.aborted) throw noReceipt();
-    const { config, gateway } = this.#options;
+    const { config } = this.#options;
+    const { id, messages } = this.#unsent.get(place) ?? (await this.#prepare(connection, source, batch));
+    this.#unsent.set(place, { id, messages, next: source.next });
+    try {
+      // Without the recorder's consumer a stream keeps nothing, and says that it took it.
+      if (this.#prepared !== connection) await ensureStreams(connection, config, { owner: false });
+      this.#prepared = connection;
+      let sequences = await this.#sendAll(connection, messages, id);
+      if (sequences === null) {
+        await ensureStreams(connection, config, { owner: false });
+        sequences = await this.#sendAll(connection, messages, id);
+      }
+      if (sequences === null) throw new Error("no stream takes session records");
+      this.#sent.set(place, { next: source.next, kept: source.kept, sequences });
+      this.#unsent.delete(place);
+    } catch (error) {
+      throw undelivered(error);
+    }
+  }
+
+  async #prepare(
+    connection: NatsConnection,
+    source: RecordSource,
+    batch: PublishedBatch,
+  ): Promise<Pick<Unsent, "id" | "messages">> {
     const encoded: readonly EncodedRecord[] = batch.encoded ?? batch.records.map(encodeRecord);
     const messages = await encodeBatch(source, encoded, this.#signer, connection.info?.max_payload ?? 0);
     this.#messages += 1;
-    const id = `${this.#run}.${this.#messages}`;
+    return { id: `${this.#run}.${this.#messages}`, messages };
+  }
+
+  /** One after the other: a batch of many pieces must not fill the connection's buffer. Null when there is no stream. */
+  async #sendAll(connection: NatsConnection, messages: readonly Uint8Array[], id: string): Promise<readonly number[] | null> {
     const client = jetstream(connection, { timeout: REQUEST_TIMEOUT_MS });
-    const sendAll = async (): Promise<readonly number[]> => {
-      const sequences: number[] = [];
-      // Some at a time: a batch of many pieces must not fill the connection's buffer.
-      for (const [part, message] of messages.entries())
-        sequences.push((await client.publish(recordsSubject(gateway), message, { msgID: `${id}.${part}` })).seq);
-      return sequences;
-    };
+    const sequences: number[] = [];
     try {
-      this.#sent.set(place, { next: source.next, kept: source.kept, sequences: await sendAll() });
+      for (const [part, message] of messages.entries())
+        sequences.push((await client.publish(recordsSubject(this.#options.gateway), message, { msgID: `${id}.${part}` })).seq);
     } catch (error) {
-      if (!(error instanceof RequestError && error.isNoResponders()) && !isStreamMissing(error)) throw undelivered(error);
-      await ensureStreams(connection, config, { owner: false }).catch((cause: unknown) => Promise.reject(undelivered(cause)));
-      const sequences = await sendAll().catch((cause: unknown) => Promise.reject(undelivered(cause)));
-      this.#sent.set(place, { next: source.next, kept: source.kept, sequences });
+      const cause = error instanceof Error ? error.cause : undefined;
+      if (cause instanceof RequestError && cause.isNoResponders()) return null; // nobody listens on the subject
+      throw error;
     }
+    return sequences;
   }
 
   /** Whether everything before `next` has a receipt, at the latest after `ms`. */
@@ -249,10 +288,6 @@ class Bus implements NatsBus {
     }
     return true;
   }
-}
-
-function isStreamMissing(error: unknown): boolean {
-  return isApiError(error, JetStreamApiCodes.StreamNotFound);
 }
 
 function undelivered(cause: unknown): GatewayError {
