@@ -451,6 +451,24 @@ describe("the database engine", () => {
     expect(users.size).toBeLessThan(6);
   });
 
+  test("is replaced before the token ends that it was leased with", async () => {
+    approle = vault.addAppRole("agent-role", { ...role, ttlSeconds: 2, maxTtlSeconds: 4 });
+    await giveSecretId();
+    const { resolve } = open();
+    const users = new Set<string>();
+    const giveUp = Date.now() + 15_000;
+    let until = giveUp;
+    while (Date.now() < until) {
+      if (until === giveUp && users.size > 1) until = Date.now() + 2_500;
+      const credential = await resolve(leased());
+      users.add(credential.user);
+      expect(await logIn(credential)).toBe(credential.user);
+      await new Promise((done) => setTimeout(done, 50));
+    }
+    expect(users.size).toBeGreaterThan(1);
+    expect(logins()).toBeGreaterThan(1);
+  });
+
   test("that cannot be renewed is replaced half way", async () => {
     setRole(2, 60, false);
     const { resolve } = open();

@@ -46,6 +46,7 @@ const DEFAULT_POLICY: VaultPolicy = [
   { path: "auth/token/revoke-self", capabilities: ["update"] },
   { path: "sys/leases/renew", capabilities: ["update"] },
 ];
+const SWEEP_MS = 50;
 const DENIED: Answer = [403, { errors: ["permission denied"] }];
 
 export class VaultServer {
@@ -59,6 +60,7 @@ export class VaultServer {
   /** Required of every request when set. */
   namespace: string | undefined;
   readonly #server: Server;
+  readonly #sweeper: NodeJS.Timeout;
   readonly #tokens = new Map<string, Token>();
   readonly #kv = new Map<string, Version[]>();
   readonly #appRoles = new Map<string, VaultRole & { readonly secretIds: Set<string> }>();
@@ -69,6 +71,7 @@ export class VaultServer {
     this.#server = createServer({ cert: options.certificate, key: options.privateKey }, (request, response) => {
       void this.#serve(request, response);
     });
+    this.#sweeper = setInterval(() => void this.#endExpired(), SWEEP_MS).unref();
   }
 
   async listen(port = 0): Promise<string> {
@@ -77,6 +80,7 @@ export class VaultServer {
   }
 
   async close(): Promise<void> {
+    clearInterval(this.#sweeper);
     this.#server.closeAllConnections();
     await new Promise((resolve) => this.#server.close(resolve));
     await this.leases.revokeAll();
@@ -229,6 +233,11 @@ export class VaultServer {
       default:
         return [404, { errors: [] }];
     }
+  }
+
+  /** A token's end is that of all leases got by it. */
+  async #endExpired(): Promise<void> {
+    for (const { id, endsAtMs } of this.#tokens.values()) if (endsAtMs <= Date.now()) await this.#endToken(id);
   }
 
   async #endToken(id: string): Promise<void> {
