@@ -3,7 +3,8 @@
  * it is parsed, kept on disk so that a restart without the control plane goes on with it. Never goes back to an older one, and
  * never learns of a resource from anybody else.
  */
-import { mkdir, open, readFile, rename } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { mkdir, readFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { Clock } from "@sluice/core/clock.ts";
 import { GatewayError, toGatewayError } from "@sluice/core/errors.ts";
@@ -12,6 +13,7 @@ import type { ResourceSpec } from "@sluice/core/snapshot.ts";
 import type { NodeIdentity } from "@sluice/rpc/node-identity.ts";
 import { unpackBody, verifySignedContent } from "@sluice/rpc/signed-content.ts";
 import type { Logger } from "pino";
+import { replaceFile } from "./replace-file.ts";
 import type { AgentResources } from "./tunnel/tunnel-context.ts";
 
 export interface DeclarationsOptions {
@@ -49,6 +51,7 @@ class KeptDeclarations implements Declarations {
   readonly #ready = Promise.withResolvers<void>();
   #floor = 0n;
   #sequence = 0n;
+  #digest = "";
   #resources: ReadonlyMap<string, ResourceSpec> = new Map();
   #pending: Buffer | undefined;
   #writing: Promise<void> = Promise.resolve();
@@ -75,7 +78,14 @@ class KeptDeclarations implements Declarations {
   receive(signed: Uint8Array): void {
     const { log, verdict, changed } = this.#options;
     try {
+      const digest = createHash("sha256").update(signed).digest("hex");
       const { sequence, version } = this.#accept(signed);
+      if (digest === this.#digest) {
+        // Each replica sends it.
+        verdict(sequence, version, null);
+        return;
+      }
+      this.#digest = digest;
       this.#keep(signed);
       log.info({ sequence: String(sequence), version, resources: this.#resources.size }, "resources received");
       verdict(sequence, version, null);
@@ -212,16 +222,4 @@ function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
 
 function unreadable(cause?: unknown): GatewayError {
   return new GatewayError("incompatible", "What the control plane signed is no list of resources.", { cause });
-}
-
-async function replaceFile(path: string, bytes: Uint8Array): Promise<void> {
-  const draft = `${path}.new`;
-  {
-    await using file = await open(draft, "w", 0o600);
-    await file.writeFile(bytes);
-    await file.sync();
-  }
-  await rename(draft, path);
-  await using directory = await open(dirname(path), "r");
-  await directory.sync();
 }

@@ -12,9 +12,9 @@ import type { ControlLink } from "@sluice/rpc/control-link.ts";
 import { openControlLink } from "@sluice/rpc/control/link.ts";
 import { openNodeIdentity } from "@sluice/rpc/identity/open.ts";
 import type { NodeIdentity } from "@sluice/rpc/node-identity.ts";
-import type { DirectoryNode } from "@sluice/rpc/nodes.ts";
 import type { Logger } from "pino";
 import { openDeclarations } from "./declarations.ts";
+import { KeptDirectory } from "./kept-directory.ts";
 import { createCoLocatedAgent } from "./link.ts";
 import { openSealingKey } from "./secrets/sealing-key.ts";
 import { openTunnel, type Tunnel } from "./tunnel/tunnel.ts";
@@ -92,12 +92,14 @@ async function start(
   const agentLink = createCoLocatedAgent({ ...shared, config: config.agent, sealingKey, readEnvironment: environment });
   closers.push(() => agentLink.close());
 
-  const control = new LateControl();
+  const control = await KeptDirectory.open(join(dataDirectory, "policy", "gateways.json"), log);
+  closers.push(() => control.close());
+  let link: ControlLink | undefined;
   const declarations = await openDeclarations({
     ...shared,
     identity,
     file: join(dataDirectory, "policy", "resources.bin"),
-    verdict: (sequence, version, fault) => control.link?.verdict(sequence, version, fault),
+    verdict: (sequence, version, fault) => link?.verdict(sequence, version, fault),
     changed: () => tunnel.resourcesChanged(),
   });
   closers.push(() => declarations.close());
@@ -112,7 +114,7 @@ async function start(
   });
   closers.push(() => tunnel.close());
 
-  const link = openControlLink({
+  const opened = openControlLink({
     ...shared,
     identity,
     addresses: node.controlPlanes,
@@ -128,44 +130,19 @@ async function start(
       dialGateway: (name) => tunnel.dialGateway(name),
     },
   });
-  control.attach(link);
-  closers.push(() => link.close());
+  link = opened;
+  control.attach(opened);
+  closers.push(() => opened.close());
 
-  await untilReady(options, declarations.ready(options.signal), () => link.connected);
+  await untilReady(options, declarations.ready(options.signal), () => opened.connected);
   return {
     ready: { name: node.name },
     identity,
     tunnel,
-    notReady: () => reasonsAgainst(tunnel, link),
+    notReady: () => reasonsAgainst(tunnel, control),
     drain: () => tunnel.drain(),
     close,
   };
-}
-
-/** The tunnel comes before the control link, whose first word tells of the tunnel. */
-class LateControl implements Pick<ControlLink, "directory" | "onDirectory" | "statusChanged"> {
-  link: ControlLink | undefined;
-  readonly #listeners = new Set<(nodes: readonly DirectoryNode[]) => void>();
-
-  attach(link: ControlLink): void {
-    this.link = link;
-    link.onDirectory((nodes) => {
-      for (const listener of this.#listeners) listener(nodes);
-    });
-  }
-
-  get directory(): readonly DirectoryNode[] {
-    return this.link?.directory ?? [];
-  }
-
-  onDirectory(listener: (nodes: readonly DirectoryNode[]) => void): () => void {
-    this.#listeners.add(listener);
-    return () => void this.#listeners.delete(listener);
-  }
-
-  statusChanged(): void {
-    this.link?.statusChanged();
-  }
 }
 
 async function untilReady({ log, config }: AgentNodeOptions, ready: Promise<void>, connected: () => number): Promise<void> {
@@ -184,11 +161,11 @@ async function untilReady({ log, config }: AgentNodeOptions, ready: Promise<void
   }
 }
 
-function reasonsAgainst(tunnel: Tunnel, link: ControlLink): readonly string[] {
+function reasonsAgainst(tunnel: Tunnel, control: Pick<ControlLink, "directory">): readonly string[] {
   const { draining, links } = tunnel.status();
   const reasons: string[] = [];
   if (draining) reasons.push("draining");
-  if (links.length === 0) reasons.push(link.directory.length === 0 ? "no gateway is known yet" : "linked to no gateway");
+  if (links.length === 0) reasons.push(control.directory.length === 0 ? "no gateway is known yet" : "linked to no gateway");
   return reasons;
 }
 
