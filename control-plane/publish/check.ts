@@ -26,9 +26,15 @@ export interface CheckedManifests {
   readonly faults: readonly ManifestFault[];
 }
 
-/** `development`: the built-in issuers of all replicas that have one; added to the snapshot. */
-export function checkManifests(files: readonly ManifestFile[], development: readonly IdentityProviderSpec[]): CheckedManifests {
-  const set = parseManifests(files);
+/**
+ * `development`: the built-in issuers of all replicas that have one; added to the snapshot. `set`: these very files, where they were
+ * parsed before.
+ */
+export function checkManifests(
+  files: readonly ManifestFile[],
+  development: readonly IdentityProviderSpec[],
+  set: ManifestSet = parseManifests(files),
+): CheckedManifests {
   const faults: ManifestFault[] = set.faults.map(({ file, line, column, message }) => ({
     file,
     line,

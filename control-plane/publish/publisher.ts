@@ -5,7 +5,7 @@
  */
 import type { Clock } from "@sluice/core/clock.ts";
 import type { IdentityProviderSpec, Snapshot } from "@sluice/core/snapshot.ts";
-import { parseManifests } from "@sluice/manifest/manifests.ts";
+import { type ManifestSet, parseManifests } from "@sluice/manifest/manifests.ts";
 import type { SnapshotSource } from "@sluice/rpc/snapshot-source.ts";
 import type { Kysely, Transaction } from "kysely";
 import type { Logger } from "pino";
@@ -74,13 +74,15 @@ export function createPublisher(options: PublisherOptions): Publisher {
   };
 
   const apply = async ({ files, origin, author, development }: ApplyRequest): Promise<ApplyResult> => {
+    const given = parseManifests(files); // the costly part, so before the lock
+    const documents = nameDocuments(files, given);
     const apply = applyAlone(db, async (transaction) => {
       if (development?.provider) await snapshotStore.writeDevelopmentIssuer(transaction, development.provider);
       if (development?.gone) await snapshotStore.forgetDevelopmentIssuer(transaction, development.gone);
-      const plan = planApply(nameDocuments(files), await readDocuments(transaction), origin);
+      const plan = planApply(documents, await readDocuments(transaction), origin);
       const kept = plan.kept.map((document) => asFile({ ...document, path: keptPath(document.path, files) }));
       const issuers = await snapshotStore.readDevelopmentIssuers(transaction);
-      const { snapshot, faults } = checkManifests([...files, ...kept], issuers);
+      const { snapshot, faults } = checkManifests([...files, ...kept], issuers, kept.length === 0 ? given : undefined);
       if (snapshot === undefined) throw new Refused(faults);
       await writePlan(transaction, plan, { author, origin, atMs: clock.nowMs() });
       return { stored: await write(transaction, snapshot, author), changes: plan.changes };
@@ -164,10 +166,14 @@ function withoutDisabled(snapshot: Snapshot): Snapshot {
 }
 
 /** Documents with kind and name; others are faults, which checking the whole will report. */
-function nameDocuments(files: readonly ManifestFile[]): readonly NamedDocument[] {
+function nameDocuments(files: readonly ManifestFile[], { documents }: ManifestSet): readonly NamedDocument[] {
+  const named = Map.groupBy(documents, ({ file }) => file);
+  const paths = new Set(files.map(({ path }) => path));
   return files.flatMap((file) => {
     const pieces = splitDocuments(file);
-    return parseManifests([file]).documents.flatMap(({ kind, name, line }) => {
+    // Of files with one path only their own parse tells which document is whose.
+    const own = paths.size === files.length ? (named.get(file.path) ?? []) : parseManifests([file]).documents;
+    return own.flatMap(({ kind, name, line }) => {
       const piece = pieces.findLast((one) => one.line <= line);
       return piece === undefined ? [] : [{ ...piece, kind, name }];
     });

@@ -43,23 +43,27 @@ export interface Authorship {
   readonly atMs: number;
 }
 
+/** Rows in one INSERT: nine parameters each, 65,535 allowed. */
+const ROWS_PER_INSERT = 500;
+
 /** Writes the plan's new revisions. */
 export async function writePlan(db: Kysely<Tables>, plan: ApplyPlan, { author, origin, atMs }: Authorship): Promise<void> {
   const removed = plan.removed.map((document) => ({ ...document, text: "", change: "removed" as const }));
-  for (const document of [...plan.written, ...removed]) {
+  const rows = [...plan.written, ...removed].map((document) => ({
+    kind: document.kind,
+    name: document.name,
+    change: document.change,
+    origin,
+    author,
+    applied_at: new Date(atMs),
+    content: document.text,
+    source_path: document.path,
+    source_line: document.line,
+  }));
+  for (let at = 0; at < rows.length; at += ROWS_PER_INSERT) {
     await db
       .insertInto("manifest_documents")
-      .values({
-        kind: document.kind,
-        name: document.name,
-        change: document.change,
-        origin,
-        author,
-        applied_at: new Date(atMs),
-        content: document.text,
-        source_path: document.path,
-        source_line: document.line,
-      })
+      .values(rows.slice(at, at + ROWS_PER_INSERT))
       .execute();
   }
   for (const { kind, name, path, line } of plan.moved) await movePlace(db, { kind, name, path, line });
