@@ -190,6 +190,47 @@ describe("snapshots", () => {
   });
 });
 
+describe("history", () => {
+  it("says who changed what, and how it read before", async () => {
+    await a.call("ManifestService/Apply", { ...files(policy("told")), author: "grace" });
+    await b.call("ManifestService/Apply", { ...files(policy("told").replace("true", "false")), author: "ada" });
+    const { revisions } = await a.call("ManifestService/History", { kind: "Policy", name: "told" });
+    expect(revisions).toMatchObject([
+      { name: "told", change: "updated", author: "ada" },
+      { name: "told", change: "created", author: "grace" },
+    ]);
+    const [{ revision } = { revision: 0 }] = revisions as { revision: number }[]; // by the assertion above
+    const { diff } = await b.call("ManifestService/Diff", { revision });
+    expect(diff).toContain(
+      '-    - { name: read, effect: allow, when: "true" }\n+    - { name: read, effect: allow, when: "false" }\n',
+    );
+    await expect(a.call("ManifestService/Diff", { revision: 1_000_000 })).rejects.toThrow("not_found");
+  });
+});
+
+describe("development issuers", () => {
+  it("of two replicas are both in the snapshot, with their CA as text and names of their own", async () => {
+    const own = await cluster.freshDatabase();
+    const first = await startReplica({ url: own, developmentIssuer: true });
+    const second = await startReplica({ url: own, developmentIssuer: true });
+    try {
+      const providers = await until(
+        () => first.plane.snapshots.current.identityProviders,
+        (got) => got.length === 2,
+      );
+      expect(providers.map(({ name }) => name)).toEqual(["development", "development-2"]);
+      expect(new Set(providers.map(({ issuer }) => issuer))).toEqual(new Set([first.plane.issuerUrl, second.plane.issuerUrl]));
+      for (const { caPem, caFile } of providers) {
+        expect(caPem).toContain("BEGIN CERTIFICATE");
+        expect(caFile).toBeUndefined();
+      }
+    } finally {
+      await second.close();
+      await first.close();
+    }
+  });
+});
+
 describe("principals", () => {
   it("that are disabled at one replica are in the snapshot of every gateway within a second, and out again when enabled", async () => {
     const identity = await identityOf("gateway", "g1");
