@@ -163,6 +163,8 @@ class Bus implements NatsBus {
     signal: AbortSignal,
   ): Promise<void> {
     if (signal.aborted) throw noReceipt();
+    // Pieces of several unfinished batches could fill a stream that then never has room for the rest of any.
+    for (const { next } of this.#unsent.values()) if (next <= source.from) throw undelivered(new Error("those before them wait"));
     const { config } = this.#options;
     const { id, messages } = this.#unsent.get(place) ?? (await this.#prepare(connection, source, batch));
     this.#unsent.set(place, { id, messages, next: source.next });
