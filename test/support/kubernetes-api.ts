@@ -5,11 +5,11 @@ import type { AddressInfo } from "node:net";
 export class KubernetesApi {
   readonly requests: string[] = [];
   /** By `NAMESPACE/NAME`; values as they are, before base64. */
-  readonly secrets = new Map<string, Readonly<Record<string, string | Uint8Array>>>();
+  readonly secrets: Map<string, Readonly<Record<string, string | Uint8Array>>> = new Map();
   /** Tokens that are accepted. */
-  readonly tokens = new Set<string>();
+  readonly tokens: Set<string> = new Set();
   /** Namespaces whose secrets may be read. */
-  readonly readable = new Set<string>();
+  readonly readable: Set<string> = new Set();
   override: { readonly status: number; readonly text: string } | undefined;
   readonly #server: Server;
 

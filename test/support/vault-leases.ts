@@ -27,7 +27,7 @@ interface Lease {
 
 export class VaultLeases {
   /** By `MOUNT/ROLE`. */
-  readonly roles = new Map<string, DatabaseRole>();
+  readonly roles: Map<string, DatabaseRole> = new Map();
   readonly #runSql: (statement: string) => Promise<void>;
   readonly #leases = new Map<string, Lease>();
   readonly #ending = new Set<Promise<void>>();

@@ -52,7 +52,7 @@ const DENIED: Answer = [403, { errors: ["permission denied"] }];
 export class VaultServer {
   /** Every request, in order: `GET /v1/secret/data/orders`. */
   readonly requests: string[] = [];
-  readonly policies = new Map<string, VaultPolicy>([["default", DEFAULT_POLICY]]);
+  readonly policies: Map<string, VaultPolicy> = new Map([["default", DEFAULT_POLICY]]);
   readonly leases: VaultLeases;
   isSealed = false;
   /** Answered instead of anything else while set. */
