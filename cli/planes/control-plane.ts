@@ -6,7 +6,7 @@ import { systemClock, systemRandom } from "@sluice/core/system.ts";
 import { consumeSessions } from "@sluice/events/nats/sessions.ts";
 import { createMeter } from "@sluice/telemetry/meter.ts";
 import { limitsOf } from "./limits.ts";
-import { startOperations } from "./operations.ts";
+import { STARTING, startOperations } from "./operations.ts";
 import { announce, type PlaneOptions, type RunningPlane } from "./plane.ts";
 import { allOrNothing, type Started } from "./started.ts";
 
@@ -16,6 +16,8 @@ export function startControlPlaneProcess(options: PlaneOptions): Promise<Running
   const shared = { limits: limitsOf(config.limits), clock: systemClock, random: systemRandom, log };
   return allOrNothing(log, async (started) => {
     const meter = createMeter();
+    let ready: (() => Promise<readonly string[]>) | undefined;
+    const operations = await startOperations(started, { config, meter, notReady: () => ready?.() ?? STARTING, log });
     const controlPlane = await startControlPlane({
       ...shared,
       config,
@@ -27,11 +29,10 @@ export function startControlPlaneProcess(options: PlaneOptions): Promise<Running
     });
     started.add("control plane", () => controlPlane.close());
     const index = await startIndex(started, controlPlane, options, shared);
-    const notReady = async (): Promise<readonly string[]> => [
+    ready = async () => [
       ...((await controlPlane.ready()) ? [] : ["the store does not answer"]),
       ...(index.connected ? [] : ["NATS is not connected: the index of sessions stands still"]),
     ];
-    const operations = await startOperations(started, { config, meter, notReady, log });
     await announce(started, options.readyFile, {
       plane: "control-plane",
       admin: controlPlane.adminUrl,

@@ -1,11 +1,11 @@
 /** `sluice data-plane`: a gateway as a process, its records on their way over NATS. */
 import { GatewayError } from "@sluice/core/errors.ts";
 import { systemClock, systemRandom } from "@sluice/core/system.ts";
-import { type Shipping, type ShippingParts, startGatewayNode } from "@sluice/data-plane/node.ts";
+import { type GatewayNode, type Shipping, type ShippingParts, startGatewayNode } from "@sluice/data-plane/node.ts";
 import { openNatsBus } from "@sluice/events/nats/bus.ts";
 import { createMeter } from "@sluice/telemetry/meter.ts";
 import { limitsOf } from "./limits.ts";
-import { startOperations } from "./operations.ts";
+import { STARTING, startOperations } from "./operations.ts";
 import { announce, nodeOf, type PlaneOptions, type RunningPlane } from "./plane.ts";
 import { startShipping } from "./shipping.ts";
 import { allOrNothing } from "./started.ts";
@@ -36,17 +36,20 @@ export function startGatewayProcess(options: PlaneOptions): Promise<RunningPlane
   };
   return allOrNothing(log, async (started) => {
     const meter = createMeter();
+    let serving: GatewayNode | undefined;
+    // Before anything else: a gateway that waits for its first policy is alive, and not ready.
+    const operations = await startOperations(started, { config, meter, notReady: () => serving?.notReady() ?? STARTING, log });
     const node = await startGatewayNode({ ...shared, config, dataDirectory, environment, signal, ship });
+    serving = node;
     started.add("gateway", async () => {
       await node.drain();
       await node.close();
     });
-    const { operations } = await startOperations(started, { config, meter, notReady: () => node.notReady(), log });
     await announce(started, options.readyFile, {
       plane: "gateway",
       node: config.node?.name,
       ...node.ready,
-      ...(operations === undefined ? {} : { operations }),
+      ...operations,
     });
     return { greeting: node.ready.listeners.map(({ protocol, address }) => `Sluice serves ${protocol} on ${address}.`) };
   });

@@ -6,6 +6,9 @@ import { createTraces, noTraces, type Traces } from "@sluice/telemetry/traces.ts
 import type { Logger } from "pino";
 import type { Started } from "./started.ts";
 
+/** Why a process that has only begun is not ready. */
+export const STARTING: readonly string[] = ["it is starting"];
+
 export interface OperationsParts {
   readonly config: Config;
   readonly meter: Meter;

@@ -1,10 +1,10 @@
 /** `sluice recorder`: the recorder as a process. */
 import { systemClock, systemRandom } from "@sluice/core/system.ts";
-import { startRecorderNode } from "@sluice/recorder/node.ts";
+import { type RecorderNode, startRecorderNode } from "@sluice/recorder/node.ts";
 import { createMeter } from "@sluice/telemetry/meter.ts";
 import { createRecorderMetrics } from "@sluice/telemetry/plane-metrics.ts";
 import { limitsOf } from "./limits.ts";
-import { startOperations } from "./operations.ts";
+import { STARTING, startOperations } from "./operations.ts";
 import { announce, nodeOf, type PlaneOptions, type RunningPlane } from "./plane.ts";
 import { allOrNothing } from "./started.ts";
 
@@ -14,10 +14,16 @@ export function startRecorderProcess(options: PlaneOptions): Promise<RunningPlan
   const shared = { limits: limitsOf(config.limits), clock: systemClock, random: systemRandom, log };
   return allOrNothing(log, async (started) => {
     const meter = createMeter();
+    let serving: RecorderNode | undefined;
     const metrics = createRecorderMetrics(meter, {
-      batchesHeld: () => node.state.batchesHeld,
-      controlPlanes: () => node.state.controlPlanes,
+      batchesHeld: () => serving?.state.batchesHeld ?? 0,
+      controlPlanes: () => serving?.state.controlPlanes ?? 0,
     });
+    const notReady = (): readonly string[] => {
+      if (serving === undefined) return STARTING;
+      return serving.state.busConnected ? [] : ["NATS is not connected"];
+    };
+    const operations = await startOperations(started, { config, meter, notReady, log });
     const node = await startRecorderNode({
       ...shared,
       config,
@@ -27,9 +33,8 @@ export function startRecorderProcess(options: PlaneOptions): Promise<RunningPlan
       onKept: ({ records, bytes }) => metrics.batch(records, bytes),
       onReceipt: () => metrics.receipt(),
     });
+    serving = node;
     started.add("recorder", () => node.close());
-    const notReady = (): readonly string[] => (node.state.busConnected ? [] : ["NATS is not connected"]);
-    const operations = await startOperations(started, { config, meter, notReady, log });
     await announce(started, options.readyFile, { plane: "recorder", node: name, address: node.address, ...operations });
     return { greeting: [`The recorder ${name} keeps recordings in ${config.recorder.directory}.`] };
   });
