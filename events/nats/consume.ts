@@ -202,7 +202,7 @@ class Feed implements Consumption {
   }
 
   #drop(messages: readonly JsMsg[], reason: string, piece?: BatchPiece): void {
-    for (const message of messages) message.term(reason);
+    for (const message of messages) message.term(); // servers before 2.11 understand no reason, and then not the word
     this.#options.log.error(
       { subject: messages[0]?.subject, gateway: piece?.source.gateway, reason },
       "A message with session records was not accepted. A gateway that sent it still has them.",

@@ -113,7 +113,7 @@ async function take(message: JsMsg, options: ConsumeSessionsOptions, signal: Abo
   const { consumer, log } = options;
   const batch = await read(message, options);
   if (typeof batch === "string") {
-    message.term(batch);
+    message.term(); // servers before 2.11 understand no reason, and then not the word
     return log.error({ reason: batch }, "A message about sessions was not accepted.");
   }
   const working = setInterval(() => message.working(), ACK_WAIT_MS / 3);
