@@ -1,4 +1,7 @@
-/** What goes wrong between nodes: certificates that change or end, peers that fall silent, callers that do not read. Real sockets. */
+/**
+ * What goes wrong between nodes: certificates that change or end, peers that fall silent, callers that do not read. Real sockets.
+ * Long because each fault is shown whole, and all need the same servers, channels and wires.
+ */
 import { type AddressInfo, connect as connectTcp, createServer as createTcpServer, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { connect as connectTls, createServer as createTlsServer } from "node:tls";
@@ -265,6 +268,73 @@ it("speaks TLS 1.3 alone, and only to whoever has a certificate", async () => {
   expect(await attempt({ cert, key, maxVersion: "TLSv1.2" })).toBe("ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION");
   expect(await attempt({})).toBe("ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED");
   expect(await attempt({ cert, key, ALPNProtocols: ["http/1.1"] })).toBe("ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL");
+});
+
+it("gives strangers little: no calls but the open ones, small messages, few connections, and not for long", async () => {
+  const enrolment = implement(
+    EnrolmentService,
+    { enrol: async (_, { peer }) => ({ nowMs: peer === null ? 1n : 2n }), renew: async () => ({}) },
+    null,
+  );
+  const limits = { unauthenticatedPerAddressMax: 2, nodeEnrolTimeoutMs: 300, nodeConnectTimeoutMs: 300 };
+  gateway.replace(await authority.issue({ role: "control-plane", name: "c1" }));
+  const server = await serve([enrolment, implement(GatewayPeerService, { cancel: async () => ({}) }, ["agent"])], limits);
+  const trust = { kind: "authorities", pem: authority.certificate } as const;
+  const stranger = (): GrpcChannel => {
+    const channel = dialForEnrolment(server.address, { trust, nowMs: Date.now, log, messageBytesMax });
+    endings.push(() => channel.close());
+    return channel;
+  };
+  const deadlineMs = 2_000;
+  const { enrol } = EnrolmentService.method;
+  const first = stranger();
+  expect((await first.unary(enrol, {}, { deadlineMs })).nowMs).toBe(1n);
+  expect(await failure(first.unary(cancel, {}, { deadlineMs }))).toMatchObject({
+    code: "unauthorized",
+    message: "This call needs the certificate of a node.",
+  });
+  const large = { certificateRequest: new Uint8Array(100_000) };
+  expect((await failure(first.unary(enrol, large, { deadlineMs }))).code).toBe("frame_too_large");
+  const second = stranger();
+  await second.unary(enrol, {}, { deadlineMs });
+  const third = stranger();
+  expect((await failure(third.unary(enrol, {}, { deadlineMs: 200 }))).code).toBe("node_unreachable");
+  third.close(); // it would go on trying to connect
+  // Nodes find room all the same once they are known, however many there are.
+  first.close();
+  await vi.waitFor(async () => {
+    const peer = { address: server.address, role: "control-plane", name: "" } as const;
+    for (let node = 0; node < 4; node += 1) {
+      const channel = dialGrpc(peer, { identity: agent, log, messageBytesMax });
+      endings.push(() => channel.close());
+      await channel.unary(cancel, {}, { deadlineMs });
+    }
+  }, 5_000);
+  // The one that stayed has been cut, so that there is room again.
+  await vi.waitFor(async () => {
+    const [one, two] = [stranger(), stranger()];
+    try {
+      await one.unary(enrol, {}, { deadlineMs });
+      await two.unary(enrol, {}, { deadlineMs });
+    } finally {
+      one.close();
+      two.close();
+    }
+  }, 5_000);
+});
+
+it("listens and dials over IPv6 as well", async () => {
+  const service = implement(GatewayPeerService, { cancel: async () => ({}) }, ["agent"]);
+  const server = await serveGrpc({
+    listen: { host: "::1", port: 0 },
+    services: [service],
+    messageBytesMax,
+    identity: gateway,
+    log,
+  });
+  endings.push(() => server.close(0));
+  expect(server.address).toMatch(/^\[::1\]:\d+$/);
+  expect(await dial(server.address).unary(cancel, {}, { deadlineMs: 2_000 })).toMatchObject({});
 });
 
 it("notices on both sides that the wire has fallen silent", async () => {

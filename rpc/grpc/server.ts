@@ -4,7 +4,7 @@
  * each call, and running calls end when one of them changes.
  */
 import type { X509Certificate } from "node:crypto";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { createServer, type Server as TlsServer, type TlsOptions, type TLSSocket } from "node:tls";
 import type { DescService } from "@bufbuild/protobuf";
 import { type ConnectionInjector, Server, ServerCredentials } from "@grpc/grpc-js";
@@ -19,6 +19,7 @@ import type { GrpcServeOptions, GrpcServer, ServedService, ServiceHandlers } fro
 import type { NodeIdentity } from "../node-identity.ts";
 import type { NodeRole } from "../nodes.ts";
 import { RunningCalls } from "./running-calls.ts";
+import { type StrangerLimits, Strangers } from "./strangers.ts";
 import { serviceDefinition, serviceImplementation } from "./serve-calls.ts";
 
 export type RpcLimits = Pick<
@@ -30,7 +31,8 @@ export type RpcLimits = Pick<
   | "nodeCallsMax"
   | "nodeSendQueueMax"
   | "nodeSendQueueBytesMax"
->;
+> &
+  StrangerLimits;
 
 export interface ServeGrpcOptions extends GrpcServeOptions {
   readonly identity: NodeIdentity;
@@ -61,12 +63,23 @@ const REFUSED_PEER_GRACE_MS = 1_000;
 /** The longest timer there is; what lies beyond is looked at again then. */
 const TIMER_MS_MAX = 2 ** 31 - 1;
 
+/** What enrols: a token of some KiB and a request of some hundred bytes, one call. */
+const STRANGER_MESSAGE_BYTES_MAX = 64 * 1024;
+const STRANGER_CALLS_MAX = 4;
+
+interface GrpcSide {
+  readonly server: Server;
+  readonly injector: ConnectionInjector;
+}
+
 class NodeListener implements GrpcServer {
   readonly #options: ServeGrpcOptions;
   readonly #clock: Clock;
   readonly #calls: RunningCalls;
-  readonly #grpc: Server;
-  readonly #injector: ConnectionInjector;
+  readonly #strangers: Strangers;
+  /** Two servers behind one port: strangers get little memory, so that only nodes may send what is large. */
+  readonly #forNodes: GrpcSide;
+  readonly #forStrangers: GrpcSide;
   readonly #tls: TlsServer;
   /** With the peer's certificate: a socket that HTTP/2 has taken over tells it no more. */
   readonly #connections = new Map<TLSSocket, X509Certificate | undefined>();
@@ -80,19 +93,10 @@ class NodeListener implements GrpcServer {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
     this.#calls = new RunningCalls(identity, this.#clock);
-    this.#grpc = new Server({
-      "grpc.max_receive_message_length": messageBytesMax,
-      "grpc.max_send_message_length": messageBytesMax,
-      "grpc.max_concurrent_streams": limits.nodeCallsMax,
-      "grpc.keepalive_time_ms": limits.nodeKeepaliveMs,
-      "grpc.keepalive_timeout_ms": limits.nodeKeepaliveTimeoutMs,
-      "grpc.enable_channelz": 0,
-    });
-    for (const served of services) {
-      this.#grpc.addService(serviceDefinition(served.service), serviceImplementation(served, this.#calls, log));
-    }
+    this.#strangers = new Strangers(limits);
+    this.#forNodes = this.#makeSide(limits, messageBytesMax, limits.nodeCallsMax);
+    this.#forStrangers = this.#makeSide(limits, Math.min(messageBytesMax, STRANGER_MESSAGE_BYTES_MAX), STRANGER_CALLS_MAX);
     // The TLS listener is our own, so that what it offers and accepts is stated here; grpc-js gets connections that stand.
-    this.#injector = this.#grpc.createConnectionInjector(ServerCredentials.createInsecure());
     this.#tls = createServer({
       ...contextOptions(identity),
       requestCert: true,
@@ -102,7 +106,11 @@ class NodeListener implements GrpcServer {
       handshakeTimeout: limits.nodeConnectTimeoutMs,
       noDelay: true,
     });
-    this.#tls.maxConnections = limits.nodeConnectionsMax;
+    this.#tls.maxConnections = limits.nodeConnectionsMax + limits.unauthenticatedMax;
+    this.#tls.on("connection", (socket: Socket) => {
+      if (!this.#strangers.enter(socket))
+        log.warn({ peer: socket.remoteAddress }, "too many unknown connections: one was refused");
+    });
     this.#tls.on("secureConnection", (socket) => this.#accept(socket));
     this.#tls.on("tlsClientError", (error, socket) => {
       log.info({ peer: socket.remoteAddress, reason: error.message }, "connection of a node refused in its handshake");
@@ -149,14 +157,29 @@ class NodeListener implements GrpcServer {
     this.#stopFollowing();
     const closed = new Promise<void>((resolve) => this.#tls.close(() => resolve()));
     // GOAWAY: callers go elsewhere with new calls. Streams would never end by themselves; unary calls may finish.
-    this.#injector.destroy();
+    for (const { injector } of [this.#forNodes, this.#forStrangers]) injector.destroy();
     this.#calls.endStreams(new GatewayError("draining", "This node is shutting down.", { hint: "Connect again, or elsewhere." }));
     const cut = setTimeout(() => this.#cutAll(), graceMs);
     // Connections close by themselves once their last answer is out.
     await closed;
     clearTimeout(cut);
     this.#calls.endAll(new GatewayError("draining", "This node has shut down."));
-    this.#grpc.forceShutdown();
+    for (const { server } of [this.#forNodes, this.#forStrangers]) server.forceShutdown();
+  }
+
+  #makeSide(limits: RpcLimits, messageBytesMax: number, callsMax: number): GrpcSide {
+    const server = new Server({
+      "grpc.max_receive_message_length": messageBytesMax,
+      "grpc.max_send_message_length": messageBytesMax,
+      "grpc.max_concurrent_streams": callsMax,
+      "grpc.keepalive_time_ms": limits.nodeKeepaliveMs,
+      "grpc.keepalive_timeout_ms": limits.nodeKeepaliveTimeoutMs,
+      "grpc.enable_channelz": 0,
+    });
+    for (const served of this.#options.services) {
+      server.addService(serviceDefinition(served.service), serviceImplementation(served, this.#calls, this.#options.log));
+    }
+    return { server, injector: server.createConnectionInjector(ServerCredentials.createInsecure()) };
   }
 
   #cutAll(): void {
@@ -182,7 +205,9 @@ class NodeListener implements GrpcServer {
     }
     this.#connections.set(socket, certificate);
     socket.once("close", () => this.#connections.delete(socket));
-    this.#injector.injectConnection(socket);
+    if (certificate !== undefined) this.#strangers.known(socket);
+    const { injector } = certificate === undefined ? this.#forStrangers : this.#forNodes;
+    injector.injectConnection(socket);
   }
 
   /** A connection ends with the certificate that it was made with: whoever renewed connects again long before. */

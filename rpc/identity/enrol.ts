@@ -19,7 +19,7 @@ import type { JoinCredential } from "./join-token.ts";
 import { makeRequest, toPem } from "./node-certificate.ts";
 import { verifyNode } from "./verify.ts";
 
-export type IdentityLimits = RpcLimits & Pick<Limits, "nodeMessageBytesMax" | "nodeEnrolTimeoutMs" | "nodeClockToleranceMs">;
+export type IdentityLimits = RpcLimits & Pick<Limits, "nodeMessageBytesMax" | "nodeClockToleranceMs">;
 
 /** Who asks, and how. */
 export interface Applicant {

@@ -17,7 +17,7 @@ import { IdentityFiles, type StoredIdentity } from "./identity-files.ts";
 import { readJoinCredential } from "./join-token.ts";
 import { LiveIdentity } from "./live-identity.ts";
 import { makeKeyAndRequest, readNodeCertificate, splitPem } from "./node-certificate.ts";
-import { type Renewal, startRenewal } from "./renewal.ts";
+import { startRenewal } from "./renewal.ts";
 
 export interface OpenIdentityOptions {
   readonly role: Exclude<NodeRole, "control-plane">;
@@ -52,9 +52,9 @@ export async function openNodeIdentity(options: OpenIdentityOptions): Promise<No
     applicant,
     files,
     random: options.random,
-    reenrol: node.join?.kind === "workload" ? () => enrol(files, applicant, options) : null,
+    reenrol: node.join?.kind === "workload" ? () => enrol(files, applicant, { ...options, signal: identity.closed }) : null,
   });
-  identity.renewal = renewal;
+  identity.closed.addEventListener("abort", () => renewal.stop());
   return identity;
 }
 
@@ -73,7 +73,7 @@ const ROUND_MS_MAX = 10_000;
 class KeptIdentity extends LiveIdentity {
   readonly #files: IdentityFiles;
   readonly #log: Logger;
-  renewal: Renewal | undefined;
+  readonly #closing = new AbortController();
 
   constructor(stored: StoredIdentity, files: IdentityFiles, log: Logger) {
     super(stored.material, stored.revokedSerials);
@@ -90,8 +90,12 @@ class KeptIdentity extends LiveIdentity {
       .catch((error: unknown) => this.#log.error({ err: error }, "authorities and revocations could not be kept on disk"));
   }
 
+  get closed(): AbortSignal {
+    return this.#closing.signal;
+  }
+
   override close(): void {
-    this.renewal?.stop();
+    this.#closing.abort();
     super.close();
   }
 }
