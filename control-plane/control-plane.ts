@@ -82,7 +82,7 @@ async function start(options: ControlPlaneOptions, closers: Closers): Promise<Om
     sessions: commands.admin,
     principals,
     history: createHistory(db),
-    sealing: createSealing(db),
+    sealing: createSealing(db, options.sealingKey ?? ""),
     joinTokens: nodes?.joinTokens ?? null,
   };
   const explainer = options.explainer ?? ((): DecisionExplainer => nodesOf(nodes).explainer);

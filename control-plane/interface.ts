@@ -26,6 +26,8 @@ export interface ControlPlaneOptions {
   readonly log: Logger;
   /** Variables of the environment, for the key that encrypts keys in the store. Absent: there are none. */
   readonly readEnvironment?: (name: string) => string | undefined;
+  /** Public key (JWK as JSON) of the agent of the same process, for whoever seals secrets. Absent: there is none. */
+  readonly sealingKey?: string;
   /** The gateway of the same process, asked on each `policy explain`; it may start after the control plane. Null: connected gateways are asked. */
   readonly explainer: (() => DecisionExplainer) | null;
   /** The recorder of the same process. Null: recorders of the directory are asked. */

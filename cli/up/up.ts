@@ -5,6 +5,7 @@
 import { join } from "node:path";
 import { createCoLocatedAgent } from "@sluice/agent/link.ts";
 import { startControlPlane } from "@sluice/control-plane/control-plane.ts";
+import { openSealingKey } from "@sluice/agent/secrets/sealing-key.ts";
 import type { ControlPlane, ManifestFile } from "@sluice/control-plane/interface.ts";
 import { assertNever } from "@sluice/core/assert-never.ts";
 import type { Config } from "@sluice/core/config.ts";
@@ -58,6 +59,7 @@ async function start(options: StartOptions, started: Started): Promise<ReadyFile
   started.add("recorder", () => recorder.close());
   bus.subscribe(recorder.consumer, { durable: true });
 
+  const sealingKey = await openSealingKey(join(dataDirectory, "sealing"));
   let gateway: Gateway | undefined;
   const controlPlane = await startControlPlane({
     ...shared,
@@ -65,6 +67,7 @@ async function start(options: StartOptions, started: Started): Promise<ReadyFile
     dataDirectory,
     manifestFiles: options.manifestFiles,
     readEnvironment: options.environment,
+    sealingKey: sealingKey.publicJwk,
     log: plane("control-plane"),
     explainer: () => {
       if (gateway === undefined) throw new Error("the gateway has not started yet");
@@ -81,7 +84,7 @@ async function start(options: StartOptions, started: Started): Promise<ReadyFile
   const agentLink = createCoLocatedAgent({
     ...shared,
     config: config.agent,
-    sealingKey: null,
+    sealingKey,
     readEnvironment: options.environment,
     log: plane("agent"),
   });

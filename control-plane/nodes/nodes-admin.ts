@@ -24,13 +24,15 @@ export function createNodesAdmin({ db, authority, connected }: NodesAdminOptions
   };
 }
 
-export function createSealing(db: Kysely<Tables>): SealingAdmin {
+/** `own`: the public key of the agent in the same process, which reaches every resource; empty where there is none. */
+export function createSealing(db: Kysely<Tables>, own: string): SealingAdmin {
   return {
     recipients: async (labels) => {
       const rows = await readNodes(db);
-      return rows
+      const elsewhere = rows
         .filter((row) => row.role === "agent" && row.revokedAt === null && row.sealingKey !== "" && carries(row.labels, labels))
         .map(({ name, sealingKey }) => ({ agent: name, jwk: sealingKey }));
+      return own === "" ? elsewhere : [{ agent: "co-located", jwk: own }, ...elsewhere];
     },
   };
 }
