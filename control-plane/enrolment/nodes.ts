@@ -112,7 +112,7 @@ async function requireFree(transaction: Transaction<Tables>, node: Registration,
   if (!isLive) return;
   throw refuse(
     `There is a ${role} called ${name} already.`,
-    `Choose another name, revoke that node, or make a join token that names ${name}: sluice nodes join-token`,
+    `Choose another name, revoke that node, or make a join token that names ${name}: sluice nodes join-token create`,
   );
 }
 

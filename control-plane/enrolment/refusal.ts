@@ -18,7 +18,7 @@ export class Refusal extends Error {
   }
 }
 
-const newToken = "Make a new one with: sluice nodes join-token";
+const newToken = "Make a new one with: sluice nodes join-token create";
 
 /** Said to holders of the token and to the log. */
 export function refuse(reason: string, hint: string = newToken): Refusal {

@@ -174,6 +174,13 @@ it("is not restored when it is cut anywhere or changed anywhere, and the store s
   expect(await dump(other, "manifest_documents")).toEqual(await dump(store, "manifest_documents"));
 });
 
+it("to a disk that is full is an error, not a short file", async () => {
+  const full = new Writable({ write: (_chunk, _encoding, done) => done(Object.assign(new Error("full"), { code: "ENOSPC" })) });
+  const failed = new Promise((_resolve, reject) => full.once("error", reject));
+  await expect(Promise.race([backupStore(store.db, full), failed])).rejects.toMatchObject({ code: "ENOSPC" });
+  expect(await store.ready()).toBe(true);
+});
+
 it("is not restored over anything, nor from a newer version", async () => {
   await expect(restoreStore(store.db, asStream(saved))).rejects.toMatchObject({
     code: "config_invalid",

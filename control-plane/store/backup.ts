@@ -8,7 +8,6 @@
  * snapshot comes into force again under a number far above, and open join tokens are revoked.
  */
 import { createHash, type Hash } from "node:crypto";
-import { once } from "node:events";
 import type { Readable, Writable } from "node:stream";
 import { GatewayError } from "@sluice/core/errors.ts";
 import { type Kysely, sql, type Transaction } from "kysely";
@@ -286,7 +285,22 @@ class LineWriter {
 
   async line(text: string): Promise<void> {
     this.#hash.update(`${text}\n`);
-    if (!this.#out.write(`${text}\n`)) await once(this.#out, "drain");
+    if (!this.#out.write(`${text}\n`)) await this.#drained();
+  }
+
+  /** Rejects when the stream has failed, also before: it would never drain, and the transaction behind would stay open. */
+  async #drained(): Promise<void> {
+    const out = this.#out;
+    const gone = (): Error => out.errored ?? new Error("the backup's output was closed");
+    if (out.destroyed) throw gone();
+    await new Promise<void>((resolve, reject) => {
+      const settle = (): void => {
+        out.off("drain", settle).off("error", settle).off("close", settle);
+        if (out.destroyed) reject(gone());
+        else resolve();
+      };
+      out.on("drain", settle).on("error", settle).on("close", settle);
+    });
   }
 
   async last(text: string): Promise<void> {
