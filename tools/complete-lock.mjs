@@ -36,9 +36,11 @@ function platformOf(name) {
   const os = ["android", "darwin", "freebsd", "linux", "openharmony", "win32", "aix", "netbsd", "openbsd", "sunos"].find((one) =>
     words.includes(one),
   );
-  const cpu = ["arm64", "x64", "ia32", "arm", "ppc64", "riscv64", "s390x", "loong64", "mips64el"].find((one) =>
-    words.includes(one),
+  const named = ["arm64", "aarch64", "x64", "ia32", "arm", "armv7", "ppc64", "riscv64", "s390x", "loong64", "mips64el"].find(
+    (one) => words.includes(one),
   );
+  // npm knows these two by other names.
+  const cpu = named === "aarch64" ? "arm64" : named === "armv7" ? "arm" : named;
   if (words.includes("wasm32")) return { cpu: ["wasm32"] };
   if (os === undefined || cpu === undefined) return undefined;
   const musl = words.some((word) => word.startsWith("musl"));
