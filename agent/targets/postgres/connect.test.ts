@@ -132,6 +132,8 @@ describe("a connection that is used again", () => {
   test("a cancel under way is waited for before the reset", async () => {
     const first = await open({});
     const sleeping = ask(first, "SELECT pg_sleep(30)");
+    sleeping.catch(() => undefined); // looked at below
+    await sleeps();
     const cancelled = first.cancel();
     await expect(sleeping).rejects.toMatchObject({ sqlState: "57014" });
     await release(first);
@@ -153,6 +155,11 @@ describe("a connection that is not used again", () => {
     ],
     ["with an answer that nobody read", async (c: PostgresConnection) => await send(c, query("SELECT 1"))],
     ["with an answer of the same shape as the reset's", async (c: PostgresConnection) => await send(c, query("DISCARD ALL"))],
+    [
+      "with all the answers that the pool waits for, left by the session",
+      async (c: PostgresConnection) =>
+        await send(c, Buffer.concat([query("DISCARD ALL"), query("SELECT 'mark'"), query("SET a.b = 1")])),
+    ],
     ["with a statement still running", async (c: PostgresConnection) => await send(c, query("SELECT pg_sleep(0.3)"))],
     ["with messages after which no Sync came", async (c: PostgresConnection) => await send(c, parse("SELECT 1"))],
     ["with half a message sent", async (c: PostgresConnection) => await send(c, query("SELECT 1").subarray(0, 8))],
@@ -244,6 +251,7 @@ describe("fail-over", () => {
       pool: undefined,
     });
     const sleeping = expect(ask(connection, "SELECT pg_sleep(30)")).rejects.toMatchObject({ sqlState: "57014" });
+    await sleeps();
     await connection.cancel();
     await sleeping;
     expect(dialled).toBe(2);
@@ -380,6 +388,14 @@ async function release(connection: PostgresConnection): Promise<void> {
   const before = targets.idle;
   connection.release?.();
   await vi.waitUntil(() => connection.stream.destroyed || targets.idle > before, { interval: 5 });
+}
+
+/** Resolves when a statement that sleeps has begun: a cancel before that would hit nothing. */
+async function sleeps(): Promise<void> {
+  const looking = await open({ pool: undefined, name: "looking" });
+  const query = "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT pg_sleep%'";
+  await vi.waitUntil(async () => (await ask(looking, query)).length > 0, { timeout: 10_000, interval: 20 });
+  looking.stream.destroy();
 }
 
 async function send(connection: PostgresConnection, bytes: Buffer, until?: string): Promise<void> {

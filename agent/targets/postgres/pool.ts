@@ -1,7 +1,7 @@
 /**
  * Connections to PostgreSQL that are used again by later sessions. A connection is kept only after everything that the former
  * session left behind is gone: cancels have settled and `DISCARD ALL` was answered with nothing but its own answer, outside a
- * transaction. Whatever is unexpected closes it; a session never sees a trace of the one before.
+ * transaction, in step with what was asked. Whatever is unexpected closes it; a session never sees a trace of the one before.
  * Spec: PostgreSQL documentation, "DISCARD", "Simple Query".
  */
 import { createHmac } from "node:crypto";
@@ -40,6 +40,7 @@ export interface PostgresPoolOptions {
 export const POOLED_APPLICATION_NAME = "sluice";
 const RESET_QUERY = "DISCARD ALL";
 const KEY_BYTES = 32;
+const MARK_BYTES = 16;
 
 export class PostgresPool {
   readonly #options: PostgresPoolOptions;
@@ -186,7 +187,7 @@ class PooledConnection {
     stream.on("error", ignore);
     try {
       const deadline = AbortSignal.any([signal, AbortSignal.timeout(this.#options.limits.targetResetTimeoutMs)]);
-      await this.#run(`SET application_name = ${quoteLiteral(applicationName)}`, "SET", deadline);
+      await this.#run([`SET application_name = ${quoteLiteral(applicationName)}`], [tagged("SET"), ready], deadline);
       return true;
     } catch (error) {
       this.#close("it did not take the session's name", error);
@@ -250,7 +251,10 @@ class PooledConnection {
       if (this.#retired) throw new Error("it is no longer needed");
       if (this.#cancelUncertain) throw new Error("a cancel request may still be on its way");
       if (stream.listenerCount("data") > 0) throw new Error("the former session still reads");
-      await this.#run(RESET_QUERY, RESET_QUERY, deadline);
+      // The mark is random: an answer that the former session left unread cannot pass for this one.
+      const mark = Buffer.from(this.#options.random.bytes(MARK_BYTES)).toString("hex");
+      const answers = [tagged(RESET_QUERY), ready, { type: "T", matches: () => true }, row(mark), tagged("SELECT 1"), ready];
+      await this.#run([RESET_QUERY, `SELECT '${mark}'`], answers, deadline);
     } catch (error) {
       this.#close("it could not be reset", error);
       return;
@@ -269,26 +273,26 @@ class PooledConnection {
     this.#changed("idle");
   }
 
-  /** One command with nothing before its answer and nothing behind it. Throws on anything else. */
-  async #run(text: string, tag: string, signal: AbortSignal): Promise<void> {
+  /** Simple queries sent at once, with exactly these answers: nothing before them, between them or behind them but settings reported. Throws otherwise. */
+  async #run(queries: readonly string[], answers: readonly ExpectedAnswer[], signal: AbortSignal): Promise<void> {
     const { stream } = this.#connection;
     if (stream.readableLength > 0) throw new Error("an answer was left unread");
     const reader = new FrameReader(this.#options.limits.targetLoginFrameBytesMax);
-    stream.write(encodeMessage("Q", [cstring(text)]));
-    let tagSeen = false;
-    for (;;) {
+    stream.write(Buffer.concat(queries.map((query) => encodeMessage("Q", [cstring(query)]))));
+    const expected = [...answers];
+    for (let next = expected.shift(); next !== undefined; ) {
       const frame = reader.next();
       if (frame === null) {
         reader.push(await nextChunk(stream, signal));
         continue;
       }
-      const body = new BodyReader(frame.body);
       const type = String.fromCharCode(frame.type);
+      const body = new BodyReader(frame.body);
       if (type === "S") this.#parameters.set(body.cstring(), body.cstring());
-      else if (type === "C" && !tagSeen && body.cstring() === tag) tagSeen = true;
-      else if (type === "Z" && tagSeen && body.byte() === IDLE && reader.empty && stream.readableLength === 0) return;
+      else if (type === next.type && next.matches(body)) next = expected.shift();
       else throw new Error(`the target sent ${JSON.stringify(type)} where it should not`);
     }
+    if (!reader.empty || stream.readableLength > 0) throw new Error("the target sent more than it was asked for");
   }
 
   readonly #onUnexpected = (): void => this.#close("the target said something while it was idle");
@@ -309,8 +313,22 @@ class PooledConnection {
   }
 }
 
-/** ReadyForQuery: outside a transaction. */
-const IDLE = 0x49;
+interface ExpectedAnswer {
+  readonly type: string;
+  readonly matches: (body: BodyReader) => boolean;
+}
+
+/** ReadyForQuery, outside a transaction. */
+const ready: ExpectedAnswer = { type: "Z", matches: (body) => body.byte() === 0x49 };
+
+function tagged(tag: string): ExpectedAnswer {
+  return { type: "C", matches: (body) => body.cstring() === tag };
+}
+
+/** One column of text. */
+function row(value: string): ExpectedAnswer {
+  return { type: "D", matches: (body) => body.int16() === 1 && body.bytes(body.int32()).toString("latin1") === value };
+}
 
 /** An escape string: means the same whatever standard_conforming_strings says. Throws when the text holds a NUL. */
 export function quoteLiteral(text: string): string {
