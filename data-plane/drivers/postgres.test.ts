@@ -467,6 +467,7 @@ describe("a disabled principal", () => {
     const again = bench.caller();
     await expect.poll(() => again.received.toString("latin1")).toContain("Left the team.");
     await expect.poll(() => again.closed).toBe(true);
+    expect(again.received.toString("latin1")).toContain("C28000");
     expect(bench.opened.length).toBe(1);
     bench.apply({ ...snapshot, version: "1", disabled: [] });
     const enabled = bench.caller();

@@ -85,7 +85,7 @@ async function serveSession(parts: GatewayParts, connection: AcceptedConnection,
     if (parts.draining()) throw draining();
     release = parts.admission.open(connection.clientAddress, JSON.stringify([principal.issuer, principal.subject]));
     const policy = parts.policies.current;
-    const disabled = disabledError(policy, principal);
+    const disabled = disabledError(policy, principal, "login_failed");
     if (disabled !== null) throw disabled;
     const resolved = resolveResource(policy, principal, startup.database, "postgres");
     const catalog = parts.catalogs.entry(resolved.resource, resolved.database);

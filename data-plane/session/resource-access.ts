@@ -28,12 +28,15 @@ export function findResource(policy: PolicyInForce, name: string, protocol: Prot
   return { resource, database };
 }
 
-/** Why a principal may not be here at all, whatever its token says; null: it may. */
-export function disabledError(policy: PolicyInForce, principal: Principal): GatewayError | null {
+/**
+ * Why a principal may not be here at all, whatever its token says; null: it may. `killed` is for sessions that run: drivers take it for
+ * a server that goes away, and a login refused with it would be tried again for ever.
+ */
+export function disabledError(policy: PolicyInForce, principal: Principal, code: "login_failed" | "killed"): GatewayError | null {
   const entry = policy.disabled(principal);
   if (entry === null) return null;
   const reason = entry.reason === "" ? "An administrator has disabled you." : entry.reason;
-  return new GatewayError("killed", reason, {
+  return new GatewayError(code, reason, {
     hint: "An administrator has disabled this identity. Ask the platform team; connecting again does not help until it is enabled.",
   });
 }
@@ -62,7 +65,7 @@ export function recordsStrictly(resource: ResourceSpec, catalog: CatalogEntry): 
  * the resource is gone or out of reach, or its name now means another database than the one the session talks to.
  */
 export function accessLost(policy: PolicyInForce, principal: Principal, opened: ResolvedResource): GatewayError | null {
-  const disabled = disabledError(policy, principal);
+  const disabled = disabledError(policy, principal, "killed");
   if (disabled !== null) return disabled;
   const { resource, database } = opened;
   const now = policy.resources.get(resource.name);
