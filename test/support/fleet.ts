@@ -3,57 +3,30 @@
  * recorder, NATS. Every process is `sluice …` as in production, joined by tokens made on the command line; a test stops, kills and
  * starts each as it likes. Ports are chosen once, so that what comes back comes back at its place.
  */
-import { type ChildProcess, spawn } from "node:child_process";
-import { access, chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import pg from "pg";
+import { createAdminClient } from "sluice/admin-client.ts";
+import { type FleetNode, type FleetRole, launcher, NodeProcess } from "./fleet-node.ts";
 import { type Issuer, startIssuer } from "./issuer.ts";
 import { type Nats, startNats } from "./nats.ts";
 import { contractManifests } from "./orders.ts";
 import { ordersSchema, planted } from "./orders-schema.ts";
-import { type CommandResult, repository, runCommand } from "./sluice.ts";
+import { type CommandResult, runCommand } from "./sluice.ts";
 import { APP_PASSWORD, startTarget, type Target } from "./targets.ts";
 
-const launcher = join(repository, "cli/bin/sluice.mjs");
-const START_TIMEOUT_MS = 60_000;
+const CONNECT_TIMEOUT_MS = 60_000;
 const AUDIENCE = "sluice-fleet";
-
-export type FleetRole = "control-plane" | "data-plane" | "agent" | "recorder";
-
-/** What the ready file of a process says, as far as tests need it. */
-export interface NodeReady {
-  readonly pid: number;
-  readonly caFile: string;
-  readonly listeners: readonly { readonly protocol: string; readonly address: string }[];
-  readonly admin?: string;
-  readonly adminToken?: string;
-  readonly operations?: string;
-}
-
-export interface FleetNode {
-  readonly role: FleetRole;
-  readonly name: string;
-  readonly dataDirectory: string;
-  readonly readyFile: string;
-  /** Of its last start; throws while it does not run. */
-  readonly ready: NodeReady;
-  readonly running: boolean;
-  /** Everything that all its processes have written. */
-  output(): string;
-  start(): Promise<void>;
-  /** SIGTERM; resolves with the exit status. */
-  stop(): Promise<number>;
-  /** SIGKILL; resolves when it is gone. */
-  kill(): Promise<void>;
-}
 
 export interface FleetOptions {
   readonly controlPlanes?: number;
   readonly gateways?: number;
   readonly agents?: number;
+  /** What the target needs besides the contract's schema. */
+  readonly prepare?: (target: Target) => Promise<void>;
   /** Changes the manifests' text before they are applied. */
   readonly manifests?: (text: string) => string;
   /** Added to a process's Config, as YAML at the top level. */
@@ -74,8 +47,11 @@ export interface Fleet {
   readonly directory: string;
   /** At a control plane that runs (the first that does, or the one given). */
   cli(args: readonly string[], controlPlane?: FleetNode): Promise<CommandResult>;
+  /** The same without a process between, for what is timed: `SessionService/Kill` with its body. */
+  admin(method: string, body: Readonly<Record<string, unknown>>, controlPlane?: FleetNode): Promise<unknown>;
   token(subject: string, groups: readonly string[], claims?: Readonly<Record<string, unknown>>): Promise<string>;
   connect(gateway: FleetNode, token: string, options?: pg.ClientConfig): Promise<pg.Client>;
+  psql(gateway: FleetNode, token: string, script: string, ...args: string[]): Promise<CommandResult>;
   /** Waits until `nodes list` shows this many connected nodes of the role. */
   untilConnected(role: string, count: number): Promise<void>;
   stop(): Promise<void>;
@@ -104,6 +80,7 @@ export async function startFleet(options: FleetOptions = {}): Promise<Fleet> {
   await chmod(directory, 0o711);
   const [target, store, nats, issuer] = await Promise.all([startTarget(15), startTarget(18), startNats(), startIssuer(AUDIENCE)]);
   await target.createDatabase("orders", ordersSchema(planted));
+  await options.prepare?.(target);
   await store.admin("postgres", (client) => client.query("CREATE DATABASE sluice"));
   await mkdir(join(directory, "manifests"));
   const manifests = await contractManifests(target.port);
@@ -173,8 +150,9 @@ class FleetBuilder {
     agents: readonly FleetNode[],
     recorder: FleetNode,
   ): Fleet {
+    const running = (): FleetNode => controlPlanes.find((node) => node.running) ?? controlPlanes[0]!;
     const cli = (args: readonly string[], controlPlane?: FleetNode): Promise<CommandResult> =>
-      this.#cli(args, controlPlane ?? controlPlanes.find((node) => node.running) ?? controlPlanes[0]!);
+      this.#cli(args, controlPlane ?? running());
     return {
       ...this.#around,
       controlPlanes,
@@ -183,8 +161,10 @@ class FleetBuilder {
       recorder,
       directory: this.#directory,
       cli,
+      admin: (method, body, controlPlane) => callAdmin(controlPlane ?? running(), method, body),
       token: (subject, groups, claims = {}) => this.#around.issuer.token({ sub: subject, groups, ...claims }),
       connect: (gateway, token, more = {}) => connectTo(gateway, token, more),
+      psql: (gateway, token, script, ...args) => runPsql(this.#directory, gateway, token, script, args),
       untilConnected: (role, count) => untilConnected(cli, role, count),
       stop: () => this.stop(),
     };
@@ -273,109 +253,40 @@ function nameOf(role: string, index: number): string {
   return `${role === "data-plane" ? "gateway" : role}-${index + 1}`;
 }
 
-class NodeProcess implements FleetNode {
-  readonly role: FleetRole;
-  readonly name: string;
-  readonly dataDirectory: string;
-  readonly readyFile: string;
-  readonly #directory: string;
-  readonly #config: string;
-  readonly #environment: Readonly<Record<string, string>>;
-  #child: ChildProcess | undefined;
-  #exited: Promise<number> = Promise.resolve(0);
-  #ready: NodeReady | undefined;
-  #written = "";
-
-  constructor(role: FleetRole, name: string, directory: string, config: string, environment: Readonly<Record<string, string>>) {
-    this.role = role;
-    this.name = name;
-    this.#directory = directory;
-    this.dataDirectory = join(directory, "data");
-    this.readyFile = join(directory, "ready.json");
-    this.#config = config;
-    this.#environment = environment;
-  }
-
-  get ready(): NodeReady {
-    if (this.#ready === undefined) throw new Error(`${this.name} does not run`);
-    return this.#ready;
-  }
-
-  get running(): boolean {
-    return this.#ready !== undefined;
-  }
-
-  output(): string {
-    return this.#written;
-  }
-
-  async start(): Promise<void> {
-    await mkdir(this.#directory, { recursive: true, mode: 0o711 });
-    const configFile = join(this.#directory, "config.yaml");
-    await writeFile(configFile, this.#config);
-    await rm(this.readyFile, { force: true });
-    const args = [launcher, this.role, "--config", configFile, "--data-dir", this.dataDirectory, "--ready-file", this.readyFile];
-    const child = spawn(process.execPath, args, {
-      cwd: this.#directory,
-      env: { ...process.env, ...this.#environment },
-      stdio: ["ignore", "pipe", "pipe"],
-    });
-    this.#child = child;
-    for (const stream of [child.stdout, child.stderr]) {
-      stream.on("data", (chunk: Buffer) => {
-        this.#written += chunk.toString("utf8");
-      });
-    }
-    let status: number | undefined;
-    this.#exited = new Promise((resolve) => {
-      child.once("exit", (code, signal) => {
-        status = code ?? (signal === null ? 1 : 128);
-        if (this.#child === child) this.#ready = undefined;
-        resolve(status);
-      });
-    });
-    for (const deadline = Date.now() + START_TIMEOUT_MS; Date.now() < deadline; ) {
-      if (status !== undefined) throw new Error(`${this.name} ended with status ${status}; it wrote:\n${this.#written}`);
-      if (await exists(this.readyFile)) {
-        this.#ready = JSON.parse(await readFile(this.readyFile, "utf8")) as NodeReady; // written by the product
-        return;
-      }
-      await delay(50);
-    }
-    child.kill("SIGKILL");
-    throw new Error(`${this.name} was not ready within ${START_TIMEOUT_MS} ms; it wrote:\n${this.#written}`);
-  }
-
-  async stop(): Promise<number> {
-    process.kill(this.ready.pid, "SIGTERM");
-    const status = await Promise.race([this.#exited, delay(20_000, "late" as const, { ref: false })]);
-    if (status === "late") throw new Error(`${this.name} did not end within 20 s of SIGTERM; it wrote:\n${this.#written}`);
-    return status;
-  }
-
-  async kill(): Promise<void> {
-    if (this.#ready !== undefined) process.kill(this.#ready.pid, "SIGKILL");
-    else this.#child?.kill("SIGKILL");
-    await this.#exited;
-  }
+export function portOf(gateway: FleetNode): number {
+  return Number(gateway.ready.listeners[0]!.address.split(":").at(-1));
 }
 
-function exists(file: string): Promise<boolean> {
-  return access(file).then(
-    () => true,
-    () => false,
-  );
+async function callAdmin(controlPlane: FleetNode, method: string, body: Readonly<Record<string, unknown>>): Promise<unknown> {
+  const { admin, adminToken, caFile } = controlPlane.ready;
+  const client = createAdminClient({
+    url: admin!, // a control plane says both
+    token: adminToken!,
+    ca: await readFile(caFile, "utf8"),
+    unreachableHint: "Is the control plane running?",
+  });
+  return await client.call(method, body);
+}
+
+function runPsql(
+  directory: string,
+  gateway: FleetNode,
+  token: string,
+  script: string,
+  args: readonly string[],
+): Promise<CommandResult> {
+  const place = `host=127.0.0.1 port=${portOf(gateway)} dbname=orders user=me sslmode=verify-full sslrootcert=${gateway.ready.caFile}`;
+  return runCommand("psql", [place, "-X", "-v", "ON_ERROR_STOP=0", ...args], directory, { PGPASSWORD: token }, script);
 }
 
 async function connectTo(gateway: FleetNode, token: string, more: pg.ClientConfig): Promise<pg.Client> {
-  const { caFile, listeners } = gateway.ready;
   const client = new pg.Client({
     host: "127.0.0.1",
-    port: Number(listeners[0]!.address.split(":").at(-1)),
+    port: portOf(gateway),
     user: "me",
     password: token,
     database: "orders",
-    ssl: { ca: await readFile(caFile, "utf8"), rejectUnauthorized: true },
+    ssl: { ca: await readFile(gateway.ready.caFile, "utf8"), rejectUnauthorized: true },
     ...more,
   });
   client.on("error", () => {});
@@ -389,7 +300,7 @@ async function untilConnected(
   count: number,
 ): Promise<void> {
   let last = "";
-  for (const deadline = Date.now() + START_TIMEOUT_MS; Date.now() < deadline; await delay(200)) {
+  for (const deadline = Date.now() + CONNECT_TIMEOUT_MS; Date.now() < deadline; await delay(200)) {
     const { status, stdout, stderr } = await cli(["nodes", "list", "--json"]);
     last = stdout + stderr;
     if (status !== 0) continue;
