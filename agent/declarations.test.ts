@@ -18,6 +18,7 @@ let authority: TestAuthority;
 let identity: LiveIdentity;
 let signed: Awaited<ReturnType<typeof makeContentSigner>>;
 let changes: number;
+const opened: Declarations[] = [];
 const verdicts: (readonly [bigint, string | null])[] = [];
 const logged: string[] = [];
 
@@ -31,7 +32,10 @@ beforeEach(async () => {
   logged.length = 0;
 });
 
-afterEach(() => rm(directory, { recursive: true, force: true }));
+afterEach(async () => {
+  for (const one of opened.splice(0)) await one.close(); // what is being written is written
+  await rm(directory, { recursive: true, force: true });
+});
 
 test("what is signed is in force, newer replaces older, older never comes back", async () => {
   const declarations = await open();
@@ -135,7 +139,7 @@ test("waiting for the first one can be given up", async () => {
 
 async function open(): Promise<Declarations> {
   const write = (...words: unknown[]): void => void logged.push(JSON.stringify(words));
-  return await openDeclarations({
+  const declarations = await openDeclarations({
     identity,
     file: join(directory, "policy", "resources.bin"),
     clock: systemClock,
@@ -144,4 +148,6 @@ async function open(): Promise<Declarations> {
     verdict: (sequence: bigint, _: string, fault: GatewayError | null) => void verdicts.push([sequence, fault?.code ?? null]),
     changed: () => void changes++,
   });
+  opened.push(declarations);
+  return declarations;
 }
