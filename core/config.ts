@@ -90,6 +90,8 @@ export interface WorkloadEnrolment {
   readonly audience: string;
   readonly jwksUri: string | null;
   readonly caFile: string | null;
+  /** Sent to `jwksUri` alone, where the platform shows its keys to those it knows (Kubernetes does); read at each fetch. Absent: nothing is sent. */
+  readonly tokenFile?: string;
   readonly role: "gateway" | "agent" | "recorder";
   readonly claims: Readonly<Record<string, string>>;
   /** Names of nodes may begin with this. */

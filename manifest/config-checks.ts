@@ -119,7 +119,13 @@ function checkJoinSource(value: unknown): readonly CheckFault[] {
 
 /** Tokens are checked with keys fetched from the issuer: over plain HTTP they are whoever's stands between. */
 function checkWorkloadKeys(value: unknown): readonly CheckFault[] {
-  const { issuer, jwksUri } = mapping(value);
+  const { issuer, jwksUri, tokenFile } = mapping(value);
+  if (tokenFile !== undefined && jwksUri === undefined) {
+    return here(
+      (where) =>
+        `${where} needs jwksUri beside tokenFile: a token goes to an address that is written here, not to one that is discovered`,
+    );
+  }
   const url = typeof issuer === "string" && jwksUri === undefined ? URL.parse(issuer) : null;
   if (url === null || url.protocol === "https:" || isLoopbackUrl(url)) return [];
   const says = (where: string): string =>

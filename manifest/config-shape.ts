@@ -42,6 +42,7 @@ export interface WorkloadShape {
   readonly audience: string;
   readonly jwksUri?: string;
   readonly caFile?: string;
+  readonly tokenFile?: string;
   readonly role: "gateway" | "agent" | "recorder";
   readonly claims: Readonly<Record<string, string>>;
   readonly namePrefix?: string;

@@ -42,6 +42,7 @@ controlPlane:
       audience: sluice
       jwksUri: https://kubernetes.default.svc/openid/v1/jwks
       caFile: kube-ca.pem
+      tokenFile: /var/run/secrets/kube/token
       role: agent
       claims: { sub: "system:serviceaccount:sluice:agent" }
       namePrefix: agent-
@@ -135,6 +136,7 @@ describe("parseConfig", () => {
             audience: "sluice",
             jwksUri: "https://kubernetes.default.svc/openid/v1/jwks",
             caFile: "/etc/sluice/kube-ca.pem",
+            tokenFile: "/var/run/secrets/kube/token",
             role: "agent",
             claims: { sub: "system:serviceaccount:sluice:agent" },
             namePrefix: "agent-",
@@ -399,6 +401,13 @@ describe("parseConfig", () => {
       "two encryption keys",
       `${head}controlPlane: { encryptionKey: { file: a, env: hunter2 } }`,
       ["3 controlPlane.encryptionKey must name exactly one of file, env and command"],
+    ],
+    [
+      "token for an address that is discovered",
+      `${head}controlPlane:\n  workloads:\n    - { name: a, issuer: "https://x", audience: s, tokenFile: t, role: agent, claims: { sub: b } }`,
+      [
+        "5 controlPlane.workloads[0] needs jwksUri beside tokenFile: a token goes to an address that is written here, not to one that is discovered",
+      ],
     ],
     [
       "workload of any claim, workload twice, keys in clear",

@@ -126,13 +126,14 @@ function keySourceOf(shape: ControlPlaneShape["encryptionKey"], fromConfig: From
 }
 
 function workloadOf(shape: WorkloadShape, fromConfig: FromConfig): WorkloadEnrolment {
-  const { name, issuer, audience, jwksUri, caFile, role, claims, namePrefix = "", labels = {}, hosts = [] } = shape;
+  const { name, issuer, audience, jwksUri, caFile, tokenFile, role, claims, namePrefix = "", labels = {}, hosts = [] } = shape;
   return {
     name,
     issuer,
     audience,
     jwksUri: jwksUri ?? null,
     caFile: caFile === undefined ? null : fromConfig(caFile),
+    ...(tokenFile === undefined ? {} : { tokenFile: fromConfig(tokenFile) }),
     role,
     claims: { ...claims },
     namePrefix,

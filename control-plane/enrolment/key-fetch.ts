@@ -9,6 +9,8 @@ import { request as requestHttps } from "node:https";
 export interface KeyFetchOptions {
   /** PEM; read at each fetch, since platforms replace it. Null: the system's authorities. */
   readonly caFile: string | null;
+  /** A bearer token for this address; read at each fetch too. Null: none is sent. */
+  readonly tokenFile: string | null;
   readonly bytesMax: number;
   readonly signal: AbortSignal;
 }
@@ -18,7 +20,9 @@ export async function fetchText(address: string, options: KeyFetchOptions): Prom
   const url = new URL(address);
   if (!isProtected(url)) throw new Error("keys are fetched over https only (http on a loopback address)");
   const ca = options.caFile === null ? undefined : await readFile(options.caFile);
-  const common = { headers: { accept: "application/json" }, agent: false as const, signal: options.signal };
+  const token = options.tokenFile === null ? undefined : (await readFile(options.tokenFile, "utf8")).trim();
+  const headers = { accept: "application/json", ...(token === undefined ? {} : { authorization: `Bearer ${token}` }) };
+  const common = { headers, agent: false as const, signal: options.signal };
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
     const outgoing =
       url.protocol === "https:"

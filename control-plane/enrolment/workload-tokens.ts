@@ -34,7 +34,7 @@ export function createWorkloadVerifier(options: WorkloadVerifierOptions): Worklo
   const { workloads, clock, limits } = options;
   const keySets = new Map<string, JWTVerifyGetKey>();
   const keysOf = (workload: WorkloadEnrolment): JWTVerifyGetKey => {
-    const key = JSON.stringify([workload.issuer, workload.jwksUri, workload.caFile]);
+    const key = JSON.stringify([workload.issuer, workload.jwksUri, workload.caFile, workload.tokenFile]);
     const known = keySets.get(key) ?? keySource(workload, limits);
     keySets.set(key, known);
     return known;
@@ -102,9 +102,12 @@ function issuerOf(token: string): string | undefined {
 }
 
 /** Keys are fetched when first needed; a discovery that failed is tried again at the next token. */
-function keySource({ issuer, jwksUri, caFile }: WorkloadEnrolment, limits: WorkloadLimits): JWTVerifyGetKey {
-  const fetchWith = async (address: string, signal: AbortSignal): Promise<string> =>
-    await fetchText(address, { caFile, bytesMax: limits.keySetBytesMax, signal });
+function keySource({ issuer, jwksUri, caFile, tokenFile }: WorkloadEnrolment, limits: WorkloadLimits): JWTVerifyGetKey {
+  const fetchWith = async (address: string, signal: AbortSignal): Promise<string> => {
+    // To the configured address alone: what is discovered, others may have written.
+    const ours = jwksUri !== null && address === new URL(jwksUri).href ? (tokenFile ?? null) : null;
+    return await fetchText(address, { caFile, tokenFile: ours, bytesMax: limits.keySetBytesMax, signal });
+  };
   const open = (address: string): JWTVerifyGetKey =>
     createRemoteJWKSet(new URL(address), {
       timeoutDuration: limits.keySetTimeoutMs,

@@ -36,6 +36,7 @@ const workload: Schema = {
     audience: plainText,
     jwksUri: { ...plainText, "x-check": "keyUrl", description: "Discovered from the issuer when absent." },
     caFile: file,
+    tokenFile: { ...file, description: "A token that is sent to `jwksUri`, where the platform asks for one." },
     role: { enum: ["gateway", "agent", "recorder"] },
     claims: {
       type: "object",
