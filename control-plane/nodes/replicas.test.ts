@@ -487,7 +487,15 @@ describe("sessions", () => {
         () => node.all("welcome"),
         (got) => got.length === 1,
       );
-    await expect(a.call("SessionService/Kill", { id: sessionId, reason: "x" })).rejects.toThrow("not_found");
+    const unlisted = "s_UUUUUUUUUUUUUUUUUUUUUU";
+    await expect(a.call("SessionService/Kill", { id: unlisted, reason: "x" })).rejects.toThrow("not_found");
+    for (const node of [one, two]) {
+      const told = await until(
+        () => node.all("endSessions"),
+        (got) => got.length === 1,
+      );
+      expect(told).toMatchObject([{ sessionId: unlisted, reason: "x" }]);
+    }
     await a.plane.sessionIndex.consumeFrom({ gateway: "g2", spoolId: "x", runStart: 0 }, [
       { sessionId, sequence: 0, atMs: Date.now(), ...opened("ada") },
     ]);
@@ -496,9 +504,9 @@ describe("sessions", () => {
     const killedAtMs = performance.now();
     await a.call("SessionService/Kill", { id: sessionId, reason: "runs wild", author: "grace" });
     for (const node of [one, two]) {
-      const [command] = await until(
+      const [, command] = await until(
         () => node.all("endSessions"),
-        (got) => got.length > 0,
+        (got) => got.length > 1,
       );
       expect(command).toMatchObject({ sessionId, reason: "runs wild" });
     }
@@ -512,9 +520,9 @@ describe("sessions", () => {
     const three = connect(b, await identityOf("gateway", "g3"));
     await until(
       () => three.all("endSessions"),
-      (got) => got.length === 1,
+      (got) => got.length === 2,
     );
-    expect(one.all("endSessions").length).toBe(1);
+    expect(one.all("endSessions").length).toBe(2);
   });
 });
 

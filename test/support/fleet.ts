@@ -138,7 +138,7 @@ class FleetBuilder {
   }
 
   async stop(): Promise<void> {
-    await Promise.all(this.#nodes.map((node) => (node.running ? node.kill() : undefined)));
+    await Promise.all(this.#nodes.map((node) => node.kill()));
     const { target, store, nats, issuer } = this.#around;
     await Promise.all([target.stop(), store.stop(), nats.stop(), issuer.stop()]);
     await rm(this.#directory, { recursive: true, force: true });
