@@ -1,4 +1,7 @@
-/** The agent's side of links against gateways that keep to the protocol and gateways that do not, over real mTLS. */
+/**
+ * The agent's side of links against gateways that keep to the protocol and gateways that do not, over real mTLS.
+ * Long because every way in which a gateway can break it is one case over the same few helpers.
+ */
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
