@@ -31,9 +31,11 @@ export interface FleetOptions {
   readonly manifests?: (text: string) => string;
   /** Added to a process's Config, as YAML at the top level. */
   readonly config?: (role: FleetRole, index: number) => string;
-  /** Between nodes: the ports that others are told, e.g. of a delay proxy; called with what is listened on. */
-  readonly advertise?: (gateway: number, kind: "control" | "sessions", port: number) => Promise<number>;
+  /** The ports that others are told, e.g. of a delay proxy; called with what is listened on. `portOf` says where callers are listened for. */
+  readonly advertise?: (gateway: number, kind: AdvertisedKind, port: number) => Promise<number>;
 }
+
+export type AdvertisedKind = "control" | "sessions" | "callers";
 
 export interface Fleet {
   readonly target: Target;
@@ -190,10 +192,10 @@ manifests: [../manifests]
 
   async #gateway(index: number): Promise<FleetNode> {
     const [callers, control, sessions] = (await freePorts(3)) as [number, number, number]; // as many as asked for
-    const told = async (kind: "control" | "sessions", port: number): Promise<number> =>
+    const told = async (kind: AdvertisedKind, port: number): Promise<number> =>
       (await this.#options.advertise?.(index, kind, port)) ?? port;
     const config = `dataPlane:
-  listeners: [{ protocol: postgres, listen: "127.0.0.1:${callers}" }]
+  listeners: [{ protocol: postgres, listen: "127.0.0.1:${callers}", advertise: "127.0.0.1:${await told("callers", callers)}" }]
   links:
     control: 127.0.0.1:${control}
     sessions: 127.0.0.1:${sessions}
