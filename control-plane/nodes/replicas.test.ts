@@ -512,9 +512,9 @@ describe("sessions", () => {
     }
     await until(
       () => own,
-      (got) => got.length === 1,
+      (got) => got.length === 2,
     );
-    expect(own).toMatchObject([{ sessionId, reason: "runs wild" }]);
+    expect(own).toMatchObject([{ sessionId: unlisted }, { sessionId, reason: "runs wild" }]);
     expect(performance.now() - killedAtMs).toBeLessThan(1_000);
     stop();
     const three = connect(b, await identityOf("gateway", "g3"));
