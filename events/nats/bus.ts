@@ -286,7 +286,7 @@ class Bus implements NatsBus {
     this.#answered = claim.next;
     if (claim.next > this.#receipted) {
       this.#receipted = claim.next;
-      for (const look of [...this.#waiting]) look();
+      for (const look of this.#waiting) look();
     }
     return true;
   }

@@ -4,6 +4,7 @@
  */
 import { readFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
+import { checkServerIdentity, type PeerCertificate } from "node:tls";
 import type { EventsConfig } from "@sluice/core/config.ts";
 import { GatewayError } from "@sluice/core/errors.ts";
 import type { Random } from "@sluice/core/random.ts";
@@ -104,8 +105,8 @@ class Link implements NatsLink {
     let told = false;
     while (!signal.aborted) {
       try {
-        const connection = await connect(this.#connectionOptions);
-        if (signal.aborted) return await connection.close();
+        const connection = await this.#connect();
+        if (connection === null) return;
         told = false;
         await this.#serve(connection);
       } catch (error) {
@@ -115,6 +116,22 @@ class Link implements NatsLink {
       }
       const jitterMs = ((this.#options.random.bytes(1)[0] ?? 0) / 256) * RETRY_JITTER_MS;
       await delay(RETRY_MS + jitterMs, undefined, { signal }).catch(() => undefined); // aborted: the loop looks at the signal
+    }
+  }
+
+  /** Null when the link was closed meanwhile: a server that does not answer must not hold that up. */
+  async #connect(): Promise<NatsConnection | null> {
+    const { signal } = this.#closing;
+    const connecting = connect(this.#connectionOptions);
+    const { promise, resolve } = Promise.withResolvers<null>();
+    const stop = (): void => resolve(null);
+    signal.addEventListener("abort", stop);
+    try {
+      const connection = await Promise.race([connecting, promise]);
+      if (connection === null) connecting.then((late) => late.close()).catch(() => undefined); // nobody waits for it
+      return connection;
+    } finally {
+      signal.removeEventListener("abort", stop);
     }
   }
 
@@ -137,7 +154,7 @@ class Link implements NatsLink {
     this.#up = true;
     this.#options.log.info({ server: connection.getServer() }, "Connected to NATS.");
     for (const listener of this.#listeners) listener(connection);
-    for (const wake of [...this.#waiting]) wake();
+    for (const wake of this.#waiting) wake();
   }
 }
 
@@ -154,16 +171,22 @@ async function connectionOptions({ config, name, identity }: NatsLinkOptions): P
     reconnectJitter: RETRY_JITTER_MS,
     reconnectJitterTLS: RETRY_JITTER_MS,
     ignoreAuthErrorAbort: true,
+    ignoreClusterUpdates: true, // servers are those of the configuration, whose certificates are known
     pingInterval: PING_MS,
     maxPingOut: PINGS_MISSED_MAX,
     ...(credentials === null ? {} : { authenticator: credsAuthenticator(credentials) }),
-    ...(secured ? { tls: tlsOptions(ca, identity) } : {}),
+    ...(secured ? { tls: tlsOptions(ca, identity, config.servers) } : {}),
   };
 }
 
 /** Getters, since the library asks anew at every connect, and certificates of nodes change. */
-function tlsOptions(ca: Buffer | null, identity: NodeIdentity): NonNullable<NodeConnectionOptions["tls"]> {
-  return {
+function tlsOptions(
+  ca: Buffer | null,
+  identity: NodeIdentity,
+  servers: readonly string[],
+): NonNullable<NodeConnectionOptions["tls"]> {
+  const hosts = servers.map((server) => new URL(server).hostname.replace(/^\[|\]$/g, ""));
+  const options = {
     ...(ca === null ? {} : { ca: ca.toString("utf8") }),
     get cert() {
       return identity.material.certificateChain;
@@ -171,7 +194,13 @@ function tlsOptions(ca: Buffer | null, identity: NodeIdentity): NonNullable<Node
     get key() {
       return identity.material.privateKey;
     },
+    // The library gives no name when the server is an address, and Node then looks for localhost.
+    checkServerIdentity: (_name: string, certificate: PeerCertificate): Error | undefined => {
+      const faults = hosts.map((host) => checkServerIdentity(host, certificate));
+      return faults.includes(undefined) ? undefined : faults[0];
+    },
   };
+  return options; // more than its type says: the library hands all of it to Node
 }
 
 async function read(path: string, what: string): Promise<Buffer> {

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { releasedRecord } from "../testing.ts";
-import { type Installation, RecorderDisk, startInstallation, upTo } from "./installation.test-fixture.ts";
+import { type Installation, RecorderDisk, startInstallation, upTo } from "../../test/support/bus-installation.ts";
 import { RECORDER_CONSUMER, RECORDS_STREAM } from "./streams.ts";
 
 let it: Installation;

@@ -10,7 +10,7 @@ import type { SessionRecord } from "../session-events.ts";
 import { encodeRecord } from "../spool/record-codec.ts";
 import { closedRecord, openedRecord, releasedRecord, testSessionId } from "../testing.ts";
 import { encodeBatch } from "./batch-codec.ts";
-import { type Installation, RecorderDisk, startInstallation, upTo } from "./installation.test-fixture.ts";
+import { type Installation, RecorderDisk, startInstallation, upTo } from "../../test/support/bus-installation.ts";
 import { ProofSigner } from "./proof.ts";
 import { encodeReceipt } from "./receipts.ts";
 import { consumeSessions } from "./sessions.ts";

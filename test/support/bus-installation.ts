@@ -10,16 +10,16 @@ import { systemClock, systemRandom } from "@sluice/core/system.ts";
 import type { LiveIdentity } from "@sluice/rpc/identity/live-identity.ts";
 import type { NodeRole } from "@sluice/rpc/nodes.ts";
 import { makeTestAuthority, type TestAuthority, testIdentity } from "@sluice/rpc/testing.ts";
-import { type Nats, startNats } from "../../test/support/nats.ts";
-import type { BatchDetails, RecordSource } from "../bus.ts";
-import type { SessionRecord } from "../session-events.ts";
-import type { Log } from "../log.ts";
-import { shipSpool } from "../ship.ts";
-import { type FileSpool, openFileSpool } from "../spool/file-spool.ts";
-import { releasedRecord, testLog } from "../testing.ts";
-import { type NatsBus, openNatsBus } from "./bus.ts";
-import type { NatsConfig } from "./connection.ts";
-import { openRecorderBus, type RecorderBus } from "./recorder-bus.ts";
+import { type Nats, startNats } from "./nats.ts";
+import type { BatchDetails, RecordSource } from "@sluice/events/bus.ts";
+import type { SessionRecord } from "@sluice/events/session-events.ts";
+import type { Log } from "@sluice/events/log.ts";
+import { shipSpool } from "@sluice/events/ship.ts";
+import { type FileSpool, openFileSpool } from "@sluice/events/spool/file-spool.ts";
+import { releasedRecord, testLog } from "@sluice/events/testing.ts";
+import { type NatsBus, openNatsBus } from "@sluice/events/nats/bus.ts";
+import type { NatsConfig } from "@sluice/events/nats/connection.ts";
+import { openRecorderBus, type RecorderBus } from "@sluice/events/nats/recorder-bus.ts";
 
 /** What a recorder has on its disk: it outlives the recorder's process. */
 export class RecorderDisk {
