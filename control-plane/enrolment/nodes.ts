@@ -111,7 +111,7 @@ async function requireFree(transaction: Transaction<Tables>, node: Registration,
   }
   if (!isLive) return;
   throw refuse(
-    `There is a ${role} called ${name} already.`,
+    `There is ${role === "agent" ? "an" : "a"} ${role} called ${name} already.`,
     `Choose another name, revoke that node, or make a join token that names ${name}: sluice nodes join-token create`,
   );
 }
