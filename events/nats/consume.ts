@@ -223,10 +223,12 @@ interface Gathered {
   readonly messages: readonly JsMsg[];
 }
 
-/** Batches of one spool put together, as long as their runs are the same: what a new run means is said by its first batch. */
+/** Batches of one spool put together, but never of two of its gateway's runs: which sessions died with the earlier one is told by that. */
 function merge(gathered: readonly Gathered[]): readonly ReceivedRecords[] {
-  const bySpool = Map.groupBy(gathered, ({ source }) => `${source.gateway}/${source.spoolId}/${source.runStart}`);
-  return [...bySpool.values()].flatMap((batches) => {
+  const byRun = Map.groupBy(gathered, ({ source: { gateway, spoolId, next, runStart } }) =>
+    [gateway, spoolId, runStart, next <= runStart].join("/"),
+  );
+  return [...byRun.values()].flatMap((batches) => {
     const [first] = batches;
     if (first === undefined) return [];
     const next = Math.max(...batches.map(({ source }) => source.next));

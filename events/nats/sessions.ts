@@ -59,7 +59,8 @@ export async function publishSessions(
     const telling = records.flatMap(briefly);
     for (let at = 0; at < telling.length; at += RECORDS_PER_MESSAGE) {
       const packed = await packRecords(telling.slice(at, at + RECORDS_PER_MESSAGE).map(encodeRecord));
-      const { gateway, spoolId, runStart } = source;
+      const { gateway, spoolId, next } = source;
+      const runStart = next <= source.runStart ? Math.max(0, source.runStart - 1) : source.runStart; // what an earlier run left is over
       const gateways = [{ gateway, spoolId, runStart: BigInt(runStart), records: packed }];
       const proof = signer.sign(CONTEXT, fieldsOf({ recorder, gateways }));
       await client.publish(

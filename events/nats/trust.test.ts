@@ -138,6 +138,25 @@ describe("batches", () => {
     expect(disk.places.get(`gw-1/${spoolId}`)).toBe(300);
   });
 
+  test("of two runs of a gateway are told apart, however many are taken at once", async () => {
+    const disk = new RecorderDisk();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    disk.gate = promise;
+    await it.openRecorder(disk);
+    const { connection, manager } = await it.manager();
+    const waiting = async (): Promise<number | undefined> =>
+      (await manager.consumers.info(RECORDS_STREAM, RECORDER_CONSUMER).catch(() => null))?.num_ack_pending;
+    await expect.poll(waiting).toBe(0);
+    const batches: RecordSource[] = [0, 100, 200, 300, 400].map((from) => ({ ...place(from, from + 100), runStart: 300 }));
+    for (const [index, source] of batches.entries())
+      connection.publish(recordsSubject("gw-1"), await messageOf(source, [releasedRecord(1, index)]));
+    await expect.poll(waiting).toBe(5);
+    resolve();
+    await expect.poll(() => disk.sequences).toEqual(upTo(5));
+    expect(disk.sources.length).toBeLessThan(5);
+    for (const source of disk.sources) expect(source.next <= 300 || source.from >= 300).toBe(true);
+  });
+
   test("whose records before are receipted elsewhere are taken, and the log says so", async () => {
     const disk = new RecorderDisk();
     disk.places.set(`gw-1/${spoolId}`, 50);
