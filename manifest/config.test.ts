@@ -1,3 +1,4 @@
+/** The configuration: what it means when left out, and every fault with its line. Long because it is a list of them. */
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";

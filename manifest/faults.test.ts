@@ -1,4 +1,4 @@
-/** Every fault a manifest can have: what a stranger reads, and where it points. */
+/** Every fault a manifest can have: what a stranger reads, and where it points. Long because it is a list of them. */
 import { describe, expect, it } from "vitest";
 import { parseManifests } from "./manifests.ts";
 

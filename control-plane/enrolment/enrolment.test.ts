@@ -1,4 +1,7 @@
-/** Enrolment against a real store: every way in which a token is not good enough, and what is left behind when something fails half-way. */
+/**
+ * Enrolment against a real store: every way in which a token is not good enough, and what is left behind when something fails half-way.
+ * Long because each way needs a token, a request and a look at the store.
+ */
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { create } from "@bufbuild/protobuf";

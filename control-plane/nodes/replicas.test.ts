@@ -1,4 +1,7 @@
-/** Two control planes on one real store, and nodes that speak to them over real mTLS: what one replica does reaches the nodes of both. */
+/**
+ * Two control planes on one real store, and nodes that speak to them over real mTLS: what one replica does reaches the nodes of both.
+ * Long because replicas and nodes are started once for all of it.
+ */
 import { toBinary } from "@bufbuild/protobuf";
 import { GatewayError } from "@sluice/core/errors.ts";
 import type { SessionId } from "@sluice/core/ids.ts";

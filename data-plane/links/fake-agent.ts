@@ -56,9 +56,9 @@ export class FakeAgent {
   readonly refused: string[] = [];
   readonly keepWarm: number[] = [];
   /** All connections that stand. */
-  readonly connections = new Set<TLSSocket>();
+  readonly connections: Set<TLSSocket> = new Set();
   /** Of the session with this open id, once bound. */
-  readonly sessions = new Map<bigint, TLSSocket>();
+  readonly sessions: Map<bigint, TLSSocket> = new Map();
   /** Resolves when the link has ended. */
   readonly ended: Promise<void>;
   readonly #options: FakeAgentOptions;
