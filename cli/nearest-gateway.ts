@@ -1,6 +1,6 @@
 /**
- * Finds the gateway that is nearest to this machine: asks the installation which there are, measures how long a connection to each takes,
- * chooses as agents do. It only connects; nothing is sent.
+ * Finds the gateway that is nearest to this machine: asks the installation which there are, measures how long each takes to answer,
+ * chooses as agents do. Sends nothing but the question that every PostgreSQL client begins with, whether TLS is spoken.
  */
 import { connect } from "node:net";
 import { GatewayError } from "@sluice/core/errors.ts";
@@ -20,7 +20,9 @@ export interface NearGateway {
 /** Of how many connections the middle one counts. */
 const ROUNDS = 3;
 /** A gateway that takes longer is not near. Milliseconds. */
-const CONNECT_TIMEOUT_MS = 2_000;
+const ANSWER_TIMEOUT_MS = 2_000;
+/** SSLRequest; the answer is one byte. <https://www.postgresql.org/docs/18/protocol-message-formats.html> */
+const SSL_REQUEST = Buffer.from([0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f]);
 
 /** All gateways for the protocol, the ones to take first; those that do not answer come last. Throws `not_found` when there is none. */
 export async function measureGateways(
@@ -59,20 +61,27 @@ function gatewayOf(node: Readonly<Record<string, unknown>>, protocol: "postgres"
 
 async function roundTrip(host: string, port: number): Promise<number> {
   const times: number[] = [];
-  for (let round = 0; round < ROUNDS; round++) times.push(await connectMs(host, port));
+  for (let round = 0; round < ROUNDS; round++) times.push(await answerMs(host, port));
   return times.sort((a, b) => a - b)[ROUNDS >> 1] ?? Number.POSITIVE_INFINITY;
 }
 
-function connectMs(host: string, port: number): Promise<number> {
-  const startedMs = performance.now();
-  return new Promise((resolve) => {
-    const socket = connect({ host, port });
-    const end = (ms: number): void => {
-      socket.destroy();
-      resolve(ms);
-    };
-    socket.setTimeout(CONNECT_TIMEOUT_MS, () => end(Number.POSITIVE_INFINITY));
-    socket.once("connect", () => end(performance.now() - startedMs));
-    socket.once("error", () => end(Number.POSITIVE_INFINITY));
+/** From a connection that stands to the gateway's answer: that it is accepted says only how far a balancer in front of it is. */
+function answerMs(host: string, port: number): Promise<number> {
+  const { promise, resolve } = Promise.withResolvers<number>();
+  const socket = connect({ host, port, noDelay: true });
+  let connectedMs = 0;
+  const end = (ms: number): void => {
+    clearTimeout(timer);
+    socket.destroy();
+    resolve(ms);
+  };
+  const timer = setTimeout(() => end(Number.POSITIVE_INFINITY), ANSWER_TIMEOUT_MS);
+  socket.once("connect", () => {
+    connectedMs = performance.now();
+    socket.write(SSL_REQUEST);
   });
+  socket.once("data", () => end(performance.now() - connectedMs));
+  socket.once("error", () => end(Number.POSITIVE_INFINITY));
+  socket.once("close", () => end(Number.POSITIVE_INFINITY));
+  return promise;
 }
