@@ -10,9 +10,6 @@ import { announce, nodeOf, type PlaneOptions, type RunningPlane } from "./plane.
 import { startShipping } from "./shipping.ts";
 import { allOrNothing } from "./started.ts";
 
-/** Batches of some 4 MiB: a receipt takes a round trip over NATS and a sync of the recorder's disk. */
-const BATCHES_IN_FLIGHT_MAX = 4;
-
 export function startGatewayProcess(options: PlaneOptions): Promise<RunningPlane> {
   const { config, dataDirectory, environment, log, signal } = options;
   nodeOf(config, "data-plane");
@@ -26,7 +23,7 @@ export function startGatewayProcess(options: PlaneOptions): Promise<RunningPlane
   const { events } = config;
   const ship = async ({ name, identity, spool }: ShippingParts): Promise<Shipping> => {
     const bus = await openNatsBus({ ...shared, config: events, gateway: name, spoolId: spool.id, identity });
-    const shipping = startShipping(spool, bus, { log, gateway: name, batchesInFlightMax: BATCHES_IN_FLIGHT_MAX });
+    const shipping = startShipping(spool, bus, { log, gateway: name, batchesInFlightMax: limits.busBatchesInFlightMax });
     return {
       stop: async () => {
         await shipping.stop();
