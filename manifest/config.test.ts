@@ -78,7 +78,7 @@ events:
   caFile: nats-ca.pem
   credentialsFile: nats.creds
   replicas: 3
-  streamBytes: 1048576
+  streamBytes: 67108864
 recorder: { store: "file:/recordings", listen: "0.0.0.0:7003", advertise: "rec:7003" }
 operations: { listen: "127.0.0.1:9090" }
 telemetry: { traces: "http://collector:4318/v1/traces", sample: 0.25 }
@@ -220,7 +220,7 @@ describe("parseConfig", () => {
         caFile: "/etc/sluice/nats-ca.pem",
         credentialsFile: "/etc/sluice/nats.creds",
         replicas: 3,
-        streamBytesMax: 1_048_576,
+        streamBytesMax: 67_108_864,
       },
       recorder: { directory: "/recordings", listen: { host: "0.0.0.0", port: 7003 }, advertise: "rec:7003" },
       operations: { listen: { host: "127.0.0.1", port: 9090 } },

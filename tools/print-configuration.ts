@@ -106,7 +106,7 @@ start only; certificates and secrets are read again when they are used.
 | \`events.servers\` | | of the bus \`nats\`: \`nats://host:port\` or \`tls://host:port\` |
 | \`events.caFile\`, \`.credentialsFile\` | | of the bus \`nats\`: the CA of its servers, a file of credentials |
 | \`events.replicas\` | \`1\` | copies that JetStream keeps: 1, 3 or 5 |
-| \`events.streamBytes\` | \`1073741824\` | what the stream may hold; when it is full gateways keep events in their spools |
+| \`events.streamBytes\` | \`1073741824\` | what the stream may hold, at least 64 MiB; reckon with 8 MiB for each gateway. When it is full gateways keep records in their spools |
 | \`recorder.store\` | \`file:recordings\` | \`file:DIRECTORY\`, relative to the data directory |
 | \`recorder.listen\`, \`.advertise\` | | where the control plane reaches a recorder that is a process of its own, and what it is told instead |
 | \`operations.listen\` | | health, readiness and metrics over plain HTTP; none without it |

@@ -72,7 +72,7 @@ const eventsSection: Schema = {
     caFile: file,
     credentialsFile: file,
     replicas: { enum: [1, 3, 5], default: 1 },
-    streamBytes: { type: "integer", minimum: 1_048_576, maximum: Number.MAX_SAFE_INTEGER, default: 1_073_741_824 },
+    streamBytes: { type: "integer", minimum: 67_108_864, maximum: Number.MAX_SAFE_INTEGER, default: 1_073_741_824 },
   },
   additionalProperties: false,
 };
