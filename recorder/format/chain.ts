@@ -147,8 +147,8 @@ class Builder {
     this.#waitingRecords += 1;
     this.nextSequence = record.sequence + 1;
     if (record.kind === "closed") {
-      await this.flush();
       this.closed = true;
+      await this.flush();
       this.checkpoint("closed");
     }
   }
@@ -163,7 +163,8 @@ class Builder {
     this.#waitingBytes = 0;
     this.#waitingRecords = 0;
     this.#block("records", stored, { plainBytes, records, nextSequence: this.nextSequence });
-    if (this.state.unsignedBlocks >= BLOCKS_PER_CHECKPOINT) this.checkpoint("open");
+    // Behind the last records only the closing one may stand, whatever their number.
+    if (!this.closed && this.state.unsignedBlocks >= BLOCKS_PER_CHECKPOINT) this.checkpoint("open");
   }
 
   async #noteGap(received: number): Promise<void> {

@@ -67,6 +67,14 @@ describe("a recording", () => {
     });
   });
 
+  test("ends with one closing checkpoint, however many blocks there were before", async () => {
+    for (let blocks = 1; blocks <= 40; blocks++) {
+      const batches = Array.from({ length: blocks }, (_, at) => [at === 0 ? openedRecord(1) : releasedRecord(1, at)]);
+      const { bytes } = await make([...batches, [closedRecord(1, blocks)]]);
+      expect(await verify(bytes), `${blocks} blocks`).toMatchObject({ ok: true, records: blocks + 1, faults: [] });
+    }
+  });
+
   test("reads the same however its bytes are cut", async () => {
     const { bytes } = await make(session);
     const whole = await verify(bytes);
