@@ -9,13 +9,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import pg from "pg";
-import { createAdminClient } from "sluice/admin-client.ts";
+import { type AdminClient, createAdminClient } from "sluice/admin-client.ts";
 import { type FleetNode, type FleetRole, launcher, NodeProcess } from "./fleet-node.ts";
 import { type Issuer, startIssuer } from "./issuer.ts";
 import { type Nats, startNats } from "./nats.ts";
 import { contractManifests } from "./orders.ts";
 import { ordersSchema, planted } from "./orders-schema.ts";
+import type { ReplayedItem } from "./replayed.ts";
 import { type CommandResult, runCommand } from "./sluice.ts";
+import { type FleetStore, startStore } from "./fleet-store.ts";
 import { APP_PASSWORD, startTarget, type Target } from "./targets.ts";
 
 const CONNECT_TIMEOUT_MS = 60_000;
@@ -25,12 +27,16 @@ export interface FleetOptions {
   readonly controlPlanes?: number;
   readonly gateways?: number;
   readonly agents?: number;
+  /** A target that runs already and stays when the fleet stops; nothing is made in it. */
+  readonly target?: Target;
   /** What the target needs besides the contract's schema. */
   readonly prepare?: (target: Target) => Promise<void>;
   /** Changes the manifests' text before they are applied. */
   readonly manifests?: (text: string) => string;
   /** Added to a process's Config, as YAML at the top level. */
   readonly config?: (role: FleetRole, index: number) => string;
+  /** Changes a process's whole Config, e.g. whom it reaches through which proxy. */
+  readonly rewrite?: (role: FleetRole, index: number, config: string) => Promise<string>;
   /** The ports that others are told, e.g. of a delay proxy; called with what is listened on. `portOf` says where callers are listened for. */
   readonly advertise?: (gateway: number, kind: AdvertisedKind, port: number) => Promise<number>;
 }
@@ -39,7 +45,7 @@ export type AdvertisedKind = "control" | "sessions" | "callers";
 
 export interface Fleet {
   readonly target: Target;
-  readonly store: Target;
+  readonly store: FleetStore;
   readonly nats: Nats;
   readonly issuer: Issuer;
   readonly controlPlanes: readonly FleetNode[];
@@ -51,6 +57,8 @@ export interface Fleet {
   cli(args: readonly string[], controlPlane?: FleetNode): Promise<CommandResult>;
   /** The same without a process between, for what is timed: `SessionService/Kill` with its body. */
   admin(method: string, body: Readonly<Record<string, unknown>>, controlPlane?: FleetNode): Promise<unknown>;
+  /** Everything of a recording, as `sessions replay --json` gives it. */
+  replay(sessionId: string, controlPlane?: FleetNode): Promise<readonly ReplayedItem[]>;
   token(subject: string, groups: readonly string[], claims?: Readonly<Record<string, unknown>>): Promise<string>;
   connect(gateway: FleetNode, token: string, options?: pg.ClientConfig): Promise<pg.Client>;
   psql(gateway: FleetNode, token: string, script: string, ...args: string[]): Promise<CommandResult>;
@@ -80,10 +88,14 @@ export async function freePorts(count: number): Promise<readonly number[]> {
 export async function startFleet(options: FleetOptions = {}): Promise<Fleet> {
   const directory = await mkdtemp(join(tmpdir(), "sluice-fleet-"));
   await chmod(directory, 0o711);
-  const [target, store, nats, issuer] = await Promise.all([startTarget(15), startTarget(18), startNats(), startIssuer(AUDIENCE)]);
-  await target.createDatabase("orders", ordersSchema(planted));
+  const [target, store, nats, issuer] = await Promise.all([
+    options.target ?? startTarget(15),
+    startStore(),
+    startNats(),
+    startIssuer(AUDIENCE),
+  ]);
+  if (options.target === undefined) await target.createDatabase("orders", ordersSchema(planted));
   await options.prepare?.(target);
-  await store.admin("postgres", (client) => client.query("CREATE DATABASE sluice"));
   await mkdir(join(directory, "manifests"));
   const manifests = await contractManifests(target.port);
   await writeFile(join(directory, "manifests", "orders.yaml"), options.manifests?.(manifests) ?? manifests);
@@ -103,7 +115,7 @@ export async function startFleet(options: FleetOptions = {}): Promise<Fleet> {
 
 interface Surroundings {
   readonly target: Target;
-  readonly store: Target;
+  readonly store: FleetStore;
   readonly nats: Nats;
   readonly issuer: Issuer;
 }
@@ -124,7 +136,7 @@ class FleetBuilder {
   async build(): Promise<Fleet> {
     const { controlPlanes: replicas = 2, gateways: gatewayCount = 3, agents: agentCount = 2 } = this.#options;
     this.#nodesPorts = await freePorts(replicas);
-    const controlPlanes = this.#nodesPorts.map((port, index) => this.#controlPlane(index, port));
+    const controlPlanes = await Promise.all(this.#nodesPorts.map((port, index) => this.#controlPlane(index, port)));
     // One after the other: the second must find what the first has made, as after a rollout. Racing starts have a test of their own.
     for (const node of controlPlanes) await node.start();
     const recorder = await this.#recorder();
@@ -142,7 +154,9 @@ class FleetBuilder {
   async stop(): Promise<void> {
     await Promise.all(this.#nodes.map((node) => node.kill()));
     const { target, store, nats, issuer } = this.#around;
-    await Promise.all([target.stop(), store.stop(), nats.stop(), issuer.stop()]);
+    const stops = [store.stop(), nats.stop(), issuer.stop()];
+    if (this.#options.target === undefined) stops.push(target.stop());
+    await Promise.all(stops);
     await rm(this.#directory, { recursive: true, force: true });
   }
 
@@ -163,7 +177,13 @@ class FleetBuilder {
       recorder,
       directory: this.#directory,
       cli,
-      admin: (method, body, controlPlane) => callAdmin(controlPlane ?? running(), method, body),
+      admin: async (method, body, controlPlane) => await (await adminOf(controlPlane ?? running())).call(method, body),
+      replay: async (sessionId, controlPlane) => {
+        const items: ReplayedItem[] = [];
+        const stream = (await adminOf(controlPlane ?? running())).stream("SessionService/Replay", { id: sessionId });
+        for await (const item of stream) items.push(item as ReplayedItem); // JSON with a kind, by the contract
+        return items;
+      },
       token: (subject, groups, claims = {}) => this.#around.issuer.token({ sub: subject, groups, ...claims }),
       connect: (gateway, token, more = {}) => connectTo(gateway, token, more),
       psql: (gateway, token, script, ...args) => runPsql(this.#directory, gateway, token, script, args),
@@ -176,10 +196,10 @@ class FleetBuilder {
     return runCommand(process.execPath, [launcher, ...args, "--ready-file", controlPlane.readyFile], this.#directory);
   }
 
-  #controlPlane(index: number, port: number): FleetNode {
-    const { cluster } = this.#around.store;
+  #controlPlane(index: number, port: number): Promise<FleetNode> {
+    const { url, password } = this.#around.store;
     const config = `controlPlane:
-  store: postgres://${cluster.superuser}@${cluster.host}:${cluster.port}/sluice
+  store: ${url}
   listen: 127.0.0.1:0
   developmentIssuer: false
   nodes: { listen: "127.0.0.1:${port}" }
@@ -187,7 +207,7 @@ class FleetBuilder {
 events: { bus: nats, servers: ["${this.#around.nats.url}"] }
 manifests: [../manifests]
 `;
-    return this.#node("control-plane", index, config, { PGPASSWORD: cluster.password });
+    return this.#node("control-plane", index, config, { PGPASSWORD: password });
   }
 
   async #gateway(index: number): Promise<FleetNode> {
@@ -239,12 +259,13 @@ events: { bus: nats, servers: ["${this.#around.nats.url}"] }
   controlPlanes: [${this.#nodesPorts.map((port) => `"127.0.0.1:${port}"`).join(", ")}]
   join: { tokenEnv: SLUICE_JOIN_TOKEN }
 `;
-    return this.#node(role, index, `${node}${config}`, { SLUICE_JOIN_TOKEN: created.stdout.trim(), ...environment });
+    return await this.#node(role, index, `${node}${config}`, { SLUICE_JOIN_TOKEN: created.stdout.trim(), ...environment });
   }
 
-  #node(role: FleetRole, index: number, config: string, environment: Readonly<Record<string, string>>): FleetNode {
+  async #node(role: FleetRole, index: number, config: string, environment: Readonly<Record<string, string>>): Promise<FleetNode> {
     const more = this.#options.config?.(role, index) ?? "";
-    const text = `apiVersion: sluice/v1\nkind: Config\noperations: { listen: "127.0.0.1:0" }\n${config}${more}`;
+    const whole = `apiVersion: sluice/v1\nkind: Config\noperations: { listen: "127.0.0.1:0" }\n${config}${more}`;
+    const text = (await this.#options.rewrite?.(role, index, whole)) ?? whole;
     const node = new NodeProcess(role, nameOf(role, index), join(this.#directory, nameOf(role, index)), text, environment);
     this.#nodes.push(node);
     return node;
@@ -259,15 +280,14 @@ export function portOf(gateway: FleetNode): number {
   return Number(gateway.ready.listeners[0]!.address.split(":").at(-1));
 }
 
-async function callAdmin(controlPlane: FleetNode, method: string, body: Readonly<Record<string, unknown>>): Promise<unknown> {
+async function adminOf(controlPlane: FleetNode): Promise<AdminClient> {
   const { admin, adminToken, caFile } = controlPlane.ready;
-  const client = createAdminClient({
+  return createAdminClient({
     url: admin!, // a control plane says both
     token: adminToken!,
     ca: await readFile(caFile, "utf8"),
     unreachableHint: "Is the control plane running?",
   });
-  return await client.call(method, body);
 }
 
 function runPsql(
