@@ -1,6 +1,7 @@
 /** A gateway wants an agent for a resource: agents that reach it are told to dial that gateway, through another replica where need be. */
 import type { Kysely } from "kysely";
 import type { Logger } from "pino";
+import { carries } from "../publish/sign.ts";
 import type { SnapshotFeed } from "../publish/snapshot-feed.ts";
 import type { Changes } from "../store/changes.ts";
 import type { Tables } from "../store/tables.ts";
@@ -40,7 +41,8 @@ export function createAgentCalls({ db, changes, feed, hub, log }: AgentCallsOpti
     wanted: async (gateway, resource) => {
       if (gateway.certificate.role !== "gateway" || !gateway.mayWant(resource, ASK_AGAIN_MS)) return;
       const spec = feed.newest?.snapshot.resources.find(({ name }) => name === resource);
-      if (spec === undefined) return;
+      // Agents would not open it for this gateway: they need not even dial.
+      if (spec === undefined || !carries(spec.labels, gateway.certificate.labels)) return;
       const rows = (await readNodes(db)).filter((row) => row.isKnown && row.isFresh && !row.status.left);
       const agents = chooseAgents(rows, spec.agents ?? {}, gateway.certificate.name);
       if (agents.length === 0)

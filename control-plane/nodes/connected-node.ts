@@ -61,10 +61,10 @@ export class ConnectedNode {
   }
 
   /** True when others should hear of it at once. */
-  takeStatus(status: NodeStatus, certificate: { readonly serial: string; readonly notAfterMs: number }): boolean {
+  takeStatus(status: NodeStatus, certificate: { readonly serial: string; readonly notAfterMs: number } | null): boolean {
     const isNews = status.draining !== this.#status.draining;
     this.#status = status;
-    if (certificate.serial !== "") this.#reportedCertificate = certificate;
+    if (certificate !== null) this.#reportedCertificate = certificate;
     return isNews;
   }
 

@@ -22,7 +22,7 @@ import type { Logger } from "pino";
 import type { Tables } from "../store/tables.ts";
 import type { AgentCalls } from "./agent-calls.ts";
 import { ConnectedNode } from "./connected-node.ts";
-import { helloFromProto, statusFromProto } from "./messages.ts";
+import { helloFromProto, reportedCertificate, statusFromProto } from "./messages.ts";
 import type { NodeHub } from "./node-hub.ts";
 import { registerNode, writeVerdict } from "./node-store.ts";
 import type { RemoteExplainer } from "./remote-explainer.ts";
@@ -111,7 +111,7 @@ async function welcome(
   certificate: NodeCertificate,
   hello: Hello,
 ): Promise<ConnectedNode> {
-  const { role, name, labels, serial, notAfterMs } = certificate;
+  const { role, name, serial, notAfterMs } = certificate;
   try {
     agreeOn(hello);
   } catch (error) {
@@ -127,7 +127,6 @@ async function welcome(
   const slot = await registerNode(db, replica, {
     role,
     name,
-    labels,
     ...facts,
     capability: hello.capability,
     status: { ...known, startedAtMs: facts.startedAtMs, left: false },
@@ -136,7 +135,8 @@ async function welcome(
   }).catch((cause: unknown) => {
     throw new GatewayError("node_unreachable", "The control plane's store does not answer.", { cause, hint: "Connect again." });
   });
-  if (slot !== null) await outgrow(hello.snapshotSequence);
+  // Recorders are sent none, so they have seen none.
+  if (slot !== null && role !== "recorder") await outgrow(hello.snapshotSequence);
   if (slot === null) {
     throw new GatewayError("unauthorized", "The installation does not know this node: it was withdrawn.", {
       hint: "Enrol it again with a join token, in a data directory without its former certificate.",
@@ -168,8 +168,7 @@ function take(options: ControlServiceOptions, node: ConnectedNode, { report }: W
     case "hello":
       throw new GatewayError("protocol_violation", "A node says hello once.");
     case "status": {
-      const { certificateSerial: serial, certificateNotAfterMs } = report.value;
-      const isNews = node.takeStatus(statusFromProto(report.value), { serial, notAfterMs: Number(certificateNotAfterMs) });
+      const isNews = node.takeStatus(statusFromProto(report.value), reportedCertificate(report.value));
       if (isNews) later(options, node, () => hub.changed(node));
       return;
     }
@@ -198,7 +197,7 @@ function takeVerdict(options: ControlServiceOptions, node: ConnectedNode, verdic
   if (rejected !== null) {
     options.log.warn({ node: node.key, sequence: Number(sequence), code: rejected.code }, "a node did not take a snapshot");
   }
-  const stored = { sequence, version: version.slice(0, VERSION_CHARS), fault: rejected };
+  const stored = { sequence, version: version.replaceAll("\0", "").slice(0, VERSION_CHARS).toWellFormed(), fault: rejected };
   later(options, node, () => writeVerdict(options.db, node.certificate, stored));
 }
 

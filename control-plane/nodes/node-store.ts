@@ -4,7 +4,7 @@
  */
 import type { GatewayError } from "@sluice/core/errors.ts";
 import type { NodeStatus } from "@sluice/rpc/control-link.ts";
-import type { NodeAddresses, NodeCertificate, NodeRole } from "@sluice/rpc/nodes.ts";
+import type { NodeAddresses, NodeRole } from "@sluice/rpc/nodes.ts";
 import { type Kysely, sql } from "kysely";
 import type { Tables } from "../store/tables.ts";
 
@@ -50,7 +50,6 @@ export interface NodeReport extends NodeKey {
 }
 
 export interface NodeRegistration extends NodeReport {
-  readonly labels: NodeCertificate["labels"];
   readonly region: string;
   readonly addresses: NodeAddresses;
   readonly capability: number;
@@ -66,13 +65,15 @@ const OWNED_S = 8;
 export const noStatus: StoredStatus = { sessions: 0, draining: false, links: [], spoolBytes: 0, startedAtMs: 0, left: true };
 const noAddresses: NodeAddresses = { control: null, sessions: null, callers: {} };
 
-/** Returns the gateway's slot (0 for others), or null when the installation knows no such node (any more). */
+/**
+ * Returns the gateway's slot (0 for others), or null when the installation knows no such node (any more). Labels are enrolment's alone: a
+ * certificate from before they changed must not bring the former ones back, since renewal goes by the row.
+ */
 export async function registerNode(db: Kysely<Tables>, replica: string, node: NodeRegistration): Promise<number | null> {
   const row = await db
     .updateTable("nodes")
     .set({
       region: node.region,
-      labels: JSON.stringify(node.labels),
       addresses: JSON.stringify(node.addresses),
       capability: node.capability,
       software_version: node.softwareVersion,

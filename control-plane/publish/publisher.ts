@@ -17,6 +17,7 @@ import type { Tables } from "../store/tables.ts";
 import { checkManifests, type ManifestFault } from "./check.ts";
 import { type Change, type NamedDocument, type Origin, planApply } from "./plan.ts";
 import { createSnapshotFeed, type SnapshotFeed } from "./snapshot-feed.ts";
+import { createPaces } from "./paces.ts";
 import { asFile, splitDocuments } from "./split-documents.ts";
 
 export interface PublisherOptions {
@@ -110,18 +111,25 @@ export function createPublisher(options: PublisherOptions): Publisher {
     if (stored !== undefined) feed.take(stored);
   };
 
+  const moves = createPaces(clock, log);
   const outgrow = async (sequence: bigint): Promise<void> => {
     if (feed.newest === null || sequence <= feed.newest.sequence) return;
+    const newest = await snapshotStore.readNewestSequence(db);
+    if (newest === null) return;
+    if (sequence <= newest) return await load(); // this replica had not heard of it yet
+    if (sequence - newest > OUTGROWN_MAX) {
+      log.error(
+        { sequence: String(sequence) },
+        "a node claims to have seen a snapshot that is too far from any of ours: ignored",
+      );
+      return;
+    }
+    await moves.run(sequence, moveOn);
+  };
+  const moveOn = async (sequence: bigint): Promise<void> => {
     const stored = await applyAlone(db, async (transaction) => {
       const newest = await snapshotStore.readNewestSnapshot(transaction);
-      if (newest === undefined || sequence <= newest.sequence) return newest; // this replica had not heard of it yet
-      if (sequence - newest.sequence > OUTGROWN_MAX) {
-        log.error(
-          { sequence: String(sequence) },
-          "a node claims to have seen a snapshot that is too far from any of ours: ignored",
-        );
-        return undefined;
-      }
+      if (newest === undefined || sequence <= newest.sequence) return newest; // another replica was first
       log.warn(
         { from: Number(newest.sequence), past: Number(sequence) },
         "the store is older than what nodes have seen: sequence moved on",
@@ -147,7 +155,11 @@ export function createPublisher(options: PublisherOptions): Publisher {
     if (!isKnown) void load();
   });
 
-  return { snapshots: feed.source, feed, apply, changeDisabled, outgrow, reload: load, close: stop };
+  const close = (): void => {
+    stop();
+    moves.close();
+  };
+  return { snapshots: feed.source, feed, apply, changeDisabled, outgrow, reload: load, close };
 }
 
 /** Thrown so that the transaction leaves nothing behind. */
