@@ -53,6 +53,8 @@ export interface Fleet {
   readonly agents: readonly FleetNode[];
   readonly recorder: FleetNode;
   readonly directory: string;
+  /** Where nodes enrol. */
+  readonly controlPlaneAddresses: readonly string[];
   /** At a control plane that runs (the first that does, or the one given). */
   cli(args: readonly string[], controlPlane?: FleetNode): Promise<CommandResult>;
   /** The same without a process between, for what is timed: `SessionService/Kill` with its body. */
@@ -176,6 +178,7 @@ class FleetBuilder {
       agents,
       recorder,
       directory: this.#directory,
+      controlPlaneAddresses: this.#nodesPorts.map((port) => `127.0.0.1:${port}`),
       cli,
       admin: async (method, body, controlPlane) => await (await adminOf(controlPlane ?? running())).call(method, body),
       replay: async (sessionId, controlPlane) => {
