@@ -1,216 +1,129 @@
 /**
- * `npm run bench`: the same load direct, through PgBouncer and through Sluice, in one run, in turn (A B C A B C …), medians and
- * ratios of the rounds. Prints what it measured, reached or not, and keeps it as JSON. It judges nothing.
+ * `npm run bench [-- PART …] [-- --quick]`: the same load direct, through PgBouncer and through Sluice, in one run, in turn; and what
+ * many rules and many agents cost. Prints what it measured, reached or not, and keeps it as JSON. It judges nothing.
+ * Parts: in-process, one-process, two-hops, control; all of them when none is named.
  */
 import { execFileSync } from "node:child_process";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { cpus, loadavg, totalmem } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { measureControl } from "./control.ts";
+import { type Ground, startGround } from "./ground.ts";
+import { measureIdleSessions } from "./idle-sessions.ts";
 import { measureInProcess } from "./in-process.ts";
-import { BULK_ROWS, pgbench, type Side, type Sides, startSides } from "./sides.ts";
+import { measure, type Pace, printRow, type Row } from "./measure.ts";
+import { oneProcessLoads, startOneProcess } from "./one-process.ts";
+import { startTwoHops, twoHopsLoads } from "./two-hops.ts";
 
-/** What a row compares, and the ratio aimed at first and then, where one is stated. */
-interface Row {
-  readonly name: string;
-  readonly measured: readonly Measured[];
-  readonly ratios: readonly Ratio[];
-}
+const partNames = ["in-process", "one-process", "two-hops", "control"] as const;
+type Part = (typeof partNames)[number];
 
-interface Measured {
-  readonly side: string;
-  readonly unit: string;
-  readonly median: number;
-  readonly rounds: readonly number[];
-  /** CPU microseconds of the side's own process for each transaction; absent for the database itself. */
-  readonly cpuUsPerTransaction?: number;
-}
-
-interface Ratio {
-  readonly of: string;
-  readonly to: string;
-  readonly median: number;
-  readonly first?: number;
-  readonly later?: number;
-}
-
-interface Load {
-  readonly name: string;
-  readonly sides: readonly Side[];
-  readonly args: readonly string[];
-  /** Turns transactions per second into the row's figure. */
-  readonly scale: number;
-  readonly unit: string;
-  readonly ratios: readonly { readonly of: Side; readonly to: Side; readonly first?: number; readonly later?: number }[];
-}
-
-const quick = process.argv.includes("--quick");
-const ROUNDS = quick ? 1 : 5;
-const SECONDS = quick ? 1 : 3;
 const results = fileURLToPath(new URL("./results/", import.meta.url));
-const scripts = fileURLToPath(new URL("./scripts/", import.meta.url));
+const progress = (line: string): void => console.log(`… ${line}`);
 
 async function main(): Promise<void> {
-  const load = loadavg()[0]!;
-  const machine = {
+  const words = process.argv.slice(2);
+  const quick = words.includes("--quick");
+  const parts = partsOf(words.filter((word) => word !== "--quick"));
+  const pace: Pace = quick ? { quick, rounds: 1, seconds: 1 } : { quick, rounds: 5, seconds: 3 };
+  const machine = machineNow();
+  console.log(
+    `${machine.cores} cores (${machine.cpu}), Node ${machine.node}, load ${machine.loadBefore}${machine.quiet ? "" : ": NOT QUIET, compare with care"}`,
+  );
+  console.log(
+    `client, target and all hops share this machine; ${pace.rounds} rounds of ${pace.seconds} s, sides in turn, medians\n`,
+  );
+  const inProcess = parts.has("in-process") ? await measureInProcess() : [];
+  for (const row of inProcess) console.log(`${row.name.padEnd(64)} ${row.value.toFixed(0).padStart(8)} ${row.unit}   ${row.aim}`);
+  const rows: { readonly part: Part; readonly load: number; readonly row: Row }[] = [];
+  const keep = (part: Part, row: Row): void => {
+    printRow(row);
+    rows.push({ part, load: loadNow(), row });
+  };
+  if (parts.has("one-process") || parts.has("two-hops")) {
+    const ground = await startGround(progress);
+    try {
+      if (parts.has("one-process")) await runOneProcess(ground, pace, (row) => keep("one-process", row));
+      if (parts.has("two-hops")) await runTwoHops(ground, pace, (row) => keep("two-hops", row));
+    } finally {
+      await ground.stop();
+    }
+  }
+  if (parts.has("control")) await measureControl(pace, progress, (row) => keep("control", row));
+  await save({
+    machine: { ...machine, loadAfter: loadNow() },
+    quick,
+    rounds: pace.rounds,
+    secondsPerRound: pace.seconds,
+    inProcess,
+    rows: rows.map(({ part, load, row }) => ({ part, load, ...row })),
+  });
+}
+
+async function runOneProcess(ground: Ground, pace: Pace, keep: (row: Row) => void): Promise<void> {
+  progress("starting Sluice as one process, without and with TLS to the caller");
+  const sides = await startOneProcess(ground);
+  try {
+    for (const load of oneProcessLoads(ground, sides, pace)) keep(await measure(load, pace));
+  } finally {
+    await sides.stop();
+  }
+}
+
+async function runTwoHops(ground: Ground, pace: Pace, keep: (row: Row) => void): Promise<void> {
+  progress("starting Sluice as many processes: control plane, three gateways, agent, recorder, NATS");
+  const sides = await startTwoHops(ground);
+  try {
+    for (const load of twoHopsLoads(ground, sides, pace)) keep(await measure(load, pace));
+    keep(await measureIdleSessions(sides, pace));
+  } finally {
+    await sides.stop();
+  }
+}
+
+function partsOf(words: readonly string[]): ReadonlySet<Part> {
+  const isPart = (word: string): word is Part => (partNames as readonly string[]).includes(word);
+  const unknown = words.filter((word) => !isPart(word));
+  if (unknown.length > 0) {
+    console.error(`There is no part ${unknown.join(", ")}. Parts: ${partNames.join(", ")}; and --quick.`);
+    process.exit(2);
+  }
+  return new Set(words.length === 0 ? partNames : words.filter(isPart));
+}
+
+interface Machine {
+  readonly cpu: string;
+  readonly cores: number;
+  readonly memoryGiB: number;
+  readonly node: string;
+  readonly loadBefore: number;
+  readonly quiet: boolean;
+}
+
+function machineNow(): Machine {
+  const loadBefore = loadNow();
+  return {
     cpu: cpus()[0]?.model ?? "unknown",
     cores: cpus().length,
     memoryGiB: Math.round(totalmem() / 2 ** 30),
     node: process.version,
-    loadBefore: Number(load.toFixed(2)),
-    quiet: load < 0.5,
+    loadBefore,
+    quiet: loadBefore < 0.5,
   };
-  console.log(
-    `${machine.cores} cores (${machine.cpu}), Node ${machine.node}, load ${machine.loadBefore}${machine.quiet ? "" : ": NOT QUIET, compare with care"}`,
-  );
-  console.log(`client, target and all hops share this machine; ${ROUNDS} rounds of ${SECONDS} s, sides in turn, medians\n`);
-  const inProcess = await measureInProcess();
-  for (const row of inProcess) console.log(`${row.name.padEnd(64)} ${row.value.toFixed(0).padStart(8)} ${row.unit}   ${row.aim}`);
-  console.log("");
-  const sides = await startSides((line) => console.log(`… ${line}`));
-  const rows: Row[] = [];
-  try {
-    for (const one of loads(sides)) {
-      const row = await measure(one);
-      print(row);
-      rows.push(row);
-    }
-  } finally {
-    await sides.stop();
-  }
+}
+
+/** Of the last minute. */
+function loadNow(): number {
+  return Number(loadavg()[0]!.toFixed(2));
+}
+
+async function save(run: Readonly<Record<string, unknown>>): Promise<void> {
   const at = new Date().toISOString();
   await mkdir(results, { recursive: true });
   const file = join(results, `${at.slice(0, 19).replaceAll(":", "")}.json`);
-  await writeFile(
-    file,
-    `${JSON.stringify({ at, commit: commit(), machine, quick, rounds: ROUNDS, secondsPerRound: SECONDS, inProcess, rows }, undefined, 2)}\n`,
-  );
+  await writeFile(file, `${JSON.stringify({ at, commit: commit(), ...run }, undefined, 2)}\n`);
   console.log(`\nwritten to ${file}`);
-}
-
-function loads(sides: Sides): readonly Load[] {
-  const { direct, bouncer, bouncerTls, sluice, sluiceStrict, sluiceTls, sluiceMasked } = sides;
-  const select = (mode: string, clients: number): Load => ({
-    name: `select-only, ${mode}, ${clients} client${clients === 1 ? "" : "s"}, no TLS, recording relaxed`,
-    sides: [direct, bouncer, sluice],
-    args: ["-S", "-M", mode, "-c", String(clients), "-T", String(SECONDS)],
-    scale: 1,
-    unit: "tps",
-    ratios: [
-      { of: sluice, to: bouncer, ...(mode === "prepared" && clients === 8 ? { first: 0.65, later: 1 } : {}) },
-      { of: sluice, to: direct },
-    ],
-  });
-  const bulkBytes = BULK_ROWS * 185;
-  const bulk = (name: string, via: readonly Side[], ratios: Load["ratios"]): Load => ({
-    name,
-    sides: via,
-    args: ["-f", join(scripts, "bulk.sql"), "-c", "1", "-T", String(SECONDS)],
-    scale: bulkBytes / 1e6,
-    unit: "MB/s",
-    ratios,
-  });
-  return [
-    ...["simple", "extended", "prepared"].flatMap((mode) => [select(mode, 1), select(mode, 8)]),
-    {
-      name: "select-only, prepared, 8 clients, TLS to the caller on both, recording relaxed",
-      sides: [bouncerTls, sluiceTls],
-      args: ["-S", "-M", "prepared", "-c", "8", "-T", String(SECONDS)],
-      scale: 1,
-      unit: "tps",
-      ratios: [{ of: sluiceTls, to: bouncerTls }],
-    },
-    {
-      name: "select-only, prepared, 32 clients, no TLS, recording strict against relaxed",
-      sides: [sluice, sluiceStrict],
-      args: ["-S", "-M", "prepared", "-c", "32", "-T", String(SECONDS)],
-      scale: 1,
-      unit: "tps",
-      ratios: [{ of: sluiceStrict, to: sluice, first: 0.75, later: 0.9 }],
-    },
-    {
-      name: "select-only, prepared, 1 client, no TLS, recording strict against relaxed",
-      sides: [sluice, sluiceStrict],
-      args: ["-S", "-M", "prepared", "-c", "1", "-T", String(SECONDS)],
-      scale: 1,
-      unit: "tps",
-      ratios: [{ of: sluiceStrict, to: sluice }],
-    },
-    bulk(
-      "bulk SELECT, not masked, no TLS, recording relaxed",
-      [direct, bouncer, sluice],
-      [
-        { of: sluice, to: bouncer, first: 0.75, later: 0.9 },
-        { of: sluice, to: direct },
-      ],
-    ),
-    bulk(
-      "bulk SELECT, two columns masked, eight searched, no TLS, recording relaxed",
-      [direct, bouncer, sluiceMasked],
-      [
-        { of: sluiceMasked, to: bouncer, first: 0.45, later: 0.7 },
-        { of: sluiceMasked, to: direct },
-      ],
-    ),
-  ];
-}
-
-async function measure(load: Load): Promise<Row> {
-  const figures = new Map<Side, number[]>(load.sides.map((side) => [side, []]));
-  const cpu = new Map<Side, number[]>(load.sides.map((side) => [side, []]));
-  for (let round = 0; round < ROUNDS; round++) {
-    for (const side of load.sides) {
-      const before = side.pid === undefined ? 0 : await cpuSeconds(side.pid);
-      const { tps } = await pgbench(side, load.args);
-      if (side.pid !== undefined) cpu.get(side)!.push(((await cpuSeconds(side.pid)) - before) / (tps * SECONDS));
-      figures.get(side)!.push(tps * load.scale);
-    }
-  }
-  return {
-    name: load.name,
-    measured: load.sides.map((side) => ({
-      side: side.name,
-      unit: load.unit,
-      median: median(figures.get(side)!),
-      rounds: figures.get(side)!.map((figure) => Number(figure.toFixed(1))),
-      ...(side.pid === undefined ? {} : { cpuUsPerTransaction: Number((median(cpu.get(side)!) * 1e6).toFixed(1)) }),
-    })),
-    ratios: load.ratios.map(({ of, to, first, later }) => ({
-      of: of.name,
-      to: to.name,
-      median: median(figures.get(of)!.map((figure, round) => figure / figures.get(to)![round]!)),
-      ...(first === undefined ? {} : { first }),
-      ...(later === undefined ? {} : { later }),
-    })),
-  };
-}
-
-function print(row: Row): void {
-  console.log(`\n${row.name}`);
-  for (const { side, median, unit, cpuUsPerTransaction } of row.measured) {
-    const cpu = cpuUsPerTransaction === undefined ? "" : `   ${cpuUsPerTransaction.toFixed(1)} µs CPU a transaction`;
-    console.log(`  ${side.padEnd(28)} ${median.toFixed(unit === "tps" ? 0 : 1).padStart(9)} ${unit}${cpu}`);
-  }
-  for (const { of, to, median, first, later } of row.ratios) {
-    const aim =
-      first === undefined
-        ? ""
-        : `   first ${first}: ${median >= first ? "reached" : "NOT reached"}${later === undefined ? "" : `; then ${later}: ${median >= later ? "reached" : "NOT reached"}`}`;
-    console.log(`  ${of} / ${to} = ${median.toFixed(2)}${aim}`);
-  }
-}
-
-/** User and system time of a process, in seconds, from /proc (fields 14 and 15, in ticks of 10 ms). */
-async function cpuSeconds(pid: number): Promise<number> {
-  const stat = await readFile(`/proc/${pid}/stat`, "utf8");
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return (Number(fields[11]) + Number(fields[12])) / 100;
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
 function commit(): string {

@@ -1,13 +1,16 @@
 /**
- * `node bench/profile.ts [strict|masked] [bulk]`: where the gateway's CPU goes under one load. Prints microseconds of each thread for each
- * transaction, and the functions of the main thread that take most (profiling itself costs some). Judges nothing, keeps nothing.
+ * `node bench/profile.ts [two-hops] [strict|masked] [bulk]`: where the CPU of one process, or of gateway, agent and recorder, goes under
+ * one load. Prints microseconds of each thread for each transaction, and the functions of the main thread that take most (profiling
+ * itself costs some). Judges nothing, keeps nothing.
  */
 import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { pgbench, startSides } from "./sides.ts";
+import { pgbench, startGround } from "./ground.ts";
+import { startOneProcess } from "./one-process.ts";
+import { startTwoHops } from "./two-hops.ts";
 
 const SECONDS = 5;
 const SHOWN = 25;
@@ -25,26 +28,31 @@ interface Profile {
 async function main(): Promise<void> {
   const hook = fileURLToPath(new URL("./profile-hook.ts", import.meta.url));
   process.env["NODE_OPTIONS"] = `${process.env["NODE_OPTIONS"] ?? ""} --import=${hook}`.trim();
-  const sides = await startSides((line) => console.log(`… ${line}`));
+  const ground = await startGround((line) => console.log(`… ${line}`));
+  const sides = words.includes("two-hops") ? await startTwoHops(ground) : await startOneProcess(ground);
   try {
-    const side = words.includes("strict") ? sides.sluiceStrict : words.includes("masked") ? sides.sluiceMasked : sides.sluice;
+    const side = words.includes("strict") ? sides.strict : words.includes("masked") ? sides.masked : sides.relaxed;
     const bulk = fileURLToPath(new URL("./scripts/bulk.sql", import.meta.url));
     const load = words.includes("bulk") ? ["-f", bulk, "-c", "1"] : ["-S", "-M", "prepared", "-c", "8"];
-    const pid = side.pid!; // every side through Sluice has one
+    const pids = side.processes.map(({ pid }) => pid);
     await pgbench(side, [...load, "-T", "3"]);
-    process.kill(pid, "SIGUSR2");
-    const before = threads(pid);
+    for (const pid of pids) process.kill(pid, "SIGUSR2");
+    const before = pids.map(threads);
     const { tps } = await pgbench(side, [...load, "-T", String(SECONDS)]);
-    const after = threads(pid);
-    process.kill(pid, "SIGUSR2");
+    const after = pids.map(threads);
+    for (const pid of pids) process.kill(pid, "SIGUSR2");
     await delay(2_000);
     console.log(`\n${side.name}, pgbench ${load.join(" ")}: ${tps.toFixed(0)} transactions a second`);
-    printThreads(before, after, tps * SECONDS);
-    const file = join(tmpdir(), `sluice-profile-${pid}.json`);
-    printFunctions(JSON.parse(readFileSync(file, "utf8")) as Profile); // written by our own hook
-    rmSync(file);
+    side.processes.forEach(({ name, pid }, at) => {
+      console.log(`\n${name}`);
+      printThreads(before[at]!, after[at]!, tps * SECONDS);
+      const file = join(tmpdir(), `sluice-profile-${pid}.json`);
+      printFunctions(JSON.parse(readFileSync(file, "utf8")) as Profile); // written by our own hook
+      rmSync(file);
+    });
   } finally {
     await sides.stop();
+    await ground.stop();
   }
 }
 

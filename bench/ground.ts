@@ -1,15 +1,14 @@
 /**
- * What is measured side by side: the database itself, PgBouncer with session pooling, Sluice. All in front of one embedded target,
- * all on loopback, each stopped by its process id.
+ * What every comparison stands on: one embedded target with pgbench's tables and a wide one, the database itself and PgBouncer with
+ * session pooling as sides. All on loopback, each stopped by its process id.
  */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { chmod, chown, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createConnection, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
-import { type Sluice, startSluice } from "../test/support/sluice.ts";
 import { APP_PASSWORD, APP_USER, startTarget, type Target } from "../test/support/targets.ts";
 
 export const run: (
@@ -23,78 +22,59 @@ export interface Side {
   /** A libpq connection string without password. */
   readonly connection: string;
   readonly password: string;
-  /** Process whose CPU time counts as this side's; undefined for the database itself. */
-  readonly pid: number | undefined;
+  /** Whose CPU time counts as this side's; none for the database itself. */
+  readonly processes: readonly MeasuredProcess[];
 }
 
-export interface Sides {
+export interface MeasuredProcess {
+  readonly name: string;
+  readonly pid: number;
+}
+
+export interface Ground {
   readonly target: Target;
   readonly direct: Side;
   readonly bouncer: Side;
+  /** TLS 1.3 to the caller, a certificate of the kind that Sluice's gateways have. */
   readonly bouncerTls: Side;
-  /** Plain text on loopback, records made durable within a second. */
-  readonly sluice: Side;
-  /** The same with records durable before release. */
-  readonly sluiceStrict: Side;
-  /** TLS to the caller, relaxed. */
-  readonly sluiceTls: Side;
-  /** Two columns masked by origin, detectors on the rest. */
-  readonly sluiceMasked: Side;
   stop(): Promise<void>;
 }
 
-const DATABASE = "bench";
+export const DATABASE = "bench";
 export const BULK_ROWS = 200_000;
+/** Of one row on the wire. */
+export const BULK_ROW_BYTES = 185;
 
-export async function startSides(progress: (line: string) => void): Promise<Sides> {
+export async function startGround(progress: (line: string) => void): Promise<Ground> {
   const stops: (() => Promise<void>)[] = [];
   const stop = async (): Promise<void> => {
     for (const one of stops.splice(0).reverse()) await one();
   };
   try {
     progress("starting the target and filling its tables");
-    const target = await startTarget(18, { shared_buffers: "256MB", max_wal_size: "4GB", synchronous_commit: "off" });
+    const target = await startTarget(18, {
+      shared_buffers: "256MB",
+      max_wal_size: "4GB",
+      synchronous_commit: "off",
+      max_connections: "1000",
+    });
     stops.push(() => target.stop());
     await fill(target);
     progress("starting PgBouncer (session pooling)");
     const bouncer = await startBouncer(target);
     stops.push(bouncer.stop);
-    progress("starting Sluice");
-    const plain = await startSluice({
-      config: sluiceConfig("{ mode: plaintext-loopback }"),
-      manifests: { "bench.yaml": manifests(target.port) },
-      environment: { BENCH_PASSWORD: APP_PASSWORD },
-    });
-    stops.push(() => plain.remove());
-    const secured = await startSluice({
-      config: sluiceConfig("{ mode: self-signed }"),
-      manifests: { "bench.yaml": manifests(target.port) },
-      environment: { BENCH_PASSWORD: APP_PASSWORD },
-    });
-    stops.push(() => secured.remove());
-    const open = await plain.token("bench", ["open"]);
-    const masked = await plain.token("bench", ["masked"]);
-    const viaSluice = (name: string, sluice: Sluice, resource: string, password: string): Side => ({
-      name,
-      connection: `host=127.0.0.1 port=${sluice.port} dbname=${resource} user=bench ${sluice === secured ? `sslmode=verify-full sslrootcert=${sluice.ready.caFile}` : "sslmode=disable"}`,
-      password,
-      pid: sluice.ready.pid,
-    });
-    const via = (name: string, port: number, more: string, pid: number | undefined): Side => ({
+    const via = (name: string, port: number, more: string, processes: Side["processes"]): Side => ({
       name,
       connection: `host=127.0.0.1 port=${port} dbname=${DATABASE} user=${APP_USER} ${more}`,
       password: APP_PASSWORD,
-      pid,
+      processes,
     });
+    const processes = [{ name: "pgbouncer", pid: bouncer.pid }];
     return {
       target,
-      direct: via("direct", target.port, "sslmode=disable", undefined),
-      bouncer: via("pgbouncer", bouncer.port, "sslmode=disable", bouncer.pid),
-      bouncerTls: via("pgbouncer, TLS", bouncer.port, `sslmode=verify-ca sslrootcert=${bouncer.certFile}`, bouncer.pid),
-      sluice: viaSluice("sluice", plain, "bench-relaxed", open),
-      sluiceStrict: viaSluice("sluice, strict recording", plain, "bench-strict", open),
-      sluiceTls: viaSluice("sluice, TLS", secured, "bench-relaxed", await secured.token("bench", ["open"])),
-      sluiceMasked: viaSluice("sluice, masked", plain, "bench-relaxed", masked),
+      direct: via("direct", target.port, "sslmode=disable", []),
+      bouncer: via("pgbouncer", bouncer.port, "sslmode=disable", processes),
+      bouncerTls: via("pgbouncer, TLS", bouncer.port, `sslmode=verify-ca sslrootcert=${bouncer.certFile}`, processes),
       stop,
     };
   } catch (error) {
@@ -134,6 +114,20 @@ export async function pgbench(side: Side, args: readonly string[]): Promise<{ tp
   return { tps: Number(tps), latencyMs: Number(latency) };
 }
 
+/** As `pgbench` runs it, each transaction timed: the middle one, in microseconds. */
+export async function pgbenchMedianUs(side: Side, args: readonly string[]): Promise<{ tps: number; medianUs: number }> {
+  const directory = await mkdtemp(join(tmpdir(), "sluice-pgbench-"));
+  try {
+    const { tps } = await pgbench(side, [...args, "-l", "--log-prefix", join(directory, "log")]);
+    const logs = await Promise.all((await readdir(directory)).map((name) => readFile(join(directory, name), "utf8")));
+    // Client, transaction, microseconds, and when it was.
+    const times = logs.flatMap((log) => log.trimEnd().split("\n")).map((line) => Number(line.split(" ")[2]));
+    return { tps, medianUs: times.sort((a, b) => a - b)[times.length >> 1]! };
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
 async function startBouncer(target: Target): Promise<{ port: number; pid: number; certFile: string; stop: () => Promise<void> }> {
   const directory = await mkdtemp(join(tmpdir(), "sluice-bouncer-"));
   const port = await freePort();
@@ -143,7 +137,9 @@ async function startBouncer(target: Target): Promise<{ port: number; pid: number
       "req",
       "-x509",
       "-newkey",
-      "rsa:2048",
+      "ec",
+      "-pkeyopt",
+      "ec_paramgen_curve:prime256v1",
       "-nodes",
       "-days",
       "2",
@@ -192,33 +188,19 @@ async function startBouncer(target: Target): Promise<{ port: number; pid: number
   };
 }
 
-function sluiceConfig(tls: string): string {
-  return `apiVersion: sluice/v1
-kind: Config
-controlPlane: { store: embedded, listen: 127.0.0.1:0 }
-dataPlane:
-  listeners: [ { protocol: postgres, listen: 127.0.0.1:0 } ]
-  tls: ${tls}
-agent:
-  secrets: [ { env: BENCH_PASSWORD, targets: [ "127.0.0.1:*" ] } ]
-events: { bus: embedded }
-recorder: { store: "file:recordings" }
-manifests: [ ./manifests ]
-`;
-}
-
-function manifests(port: number): string {
-  const resource = (name: string, recording: string): string => `apiVersion: sluice/v1
+/** Resources of one target, by how they are recorded; groups `open` and `masked`. */
+export function benchManifests(port: number, passwordVariable: string): string {
+  const resource = (name: string, recording: string, more: string): string => `apiVersion: sluice/v1
 kind: Resource
 metadata: { name: ${name}, labels: { env: bench } }
 spec:
   protocol: postgres
-  target: { address: "127.0.0.1:${port}", database: ${DATABASE}, tls: { mode: disable } }
-  credential: { username: { value: ${APP_USER} }, password: { env: BENCH_PASSWORD } }
+  target: { address: "127.0.0.1:${port}", database: ${DATABASE}, tls: { mode: disable }${more} }
+  credential: { username: { value: ${APP_USER} }, password: { env: ${passwordVariable} } }
   inspection: { recording: ${recording} }
 ---
 `;
-  return `${resource("bench-relaxed", "relaxed")}${resource("bench-strict", "strict")}apiVersion: sluice/v1
+  return `${resource("bench-relaxed", "relaxed", "")}${resource("bench-strict", "strict", "")}${resource("bench-pooled", "relaxed", ", pool: { connections: 32 }")}apiVersion: sluice/v1
 kind: Classifier
 metadata: { name: ssn }
 spec: { entity: US_SSN, columns: [ "public.bulk.ssn" ], values: { detector: US_SSN } }
