@@ -41,7 +41,7 @@ controlPlane:
       role: recorder
       claims: { sub: "system:serviceaccount:{{ $.Release.Namespace }}:{{ $name }}-recorder" }
       namePrefix: {{ $name }}-recorder-
-      hosts: [ "*.{{ $name }}-recorder.{{ $.Release.Namespace }}.svc" ]
+      hosts: [ "{{ $name }}-recorder-0.{{ $name }}-recorder.{{ $.Release.Namespace }}.svc" ]
       {{- include "sluice.workloadIssuer" $ | nindent 6 }}
     {{- end }}
     {{- range .agents }}
