@@ -152,7 +152,7 @@ async function openShared(options: ControlPlaneOptions, closers: Closers): Promi
     limits,
     log,
   });
-  const store = await openStore({ address, directory: join(dataDirectory, "store"), log });
+  const store = await openStore({ address, directory: join(dataDirectory, "store"), log, limits });
   closers.push(() => store.close());
   const changes = await listenForChanges({ connection: store.connection, random, log });
   closers.push(() => changes.close());

@@ -186,6 +186,14 @@ export interface Limits {
   readonly cancelsForwardedMax: number;
   /** Passing one cancel request on to another gateway. Later, its statement is mostly over. */
   readonly cancelForwardTimeoutMs: number;
+  /** Telling one other gateway of DDL. The statement waits for it: later, it is refused. */
+  readonly ddlMarkTimeoutMs: number;
+  /** Other gateways are told again this often while a transaction with DDL is open. */
+  readonly ddlMarkRenewMs: number;
+  /** A mark of DDL that is not heard of any more ends after this time; half of it without an answer ends the session. More than twice nodeGoneMs, so that a gateway that died ends no session. */
+  readonly ddlMarkKeptMs: number;
+  /** Transactions with DDL that another gateway may have open at a time; its further ones are refused. */
+  readonly ddlMarksMax: number;
   /** One message between nodes. A snapshot of ten thousand rules is a few MiB. */
   readonly nodeMessageBytesMax: number;
   /** Connecting to another node: TCP, TLS and the first word of HTTP/2. */
@@ -217,6 +225,8 @@ export interface Limits {
   readonly certificateRequestBytesMax: number;
   /** One call of the program that wraps and unwraps the store's keys. */
   readonly keyCommandTimeoutMs: number;
+  /** One query of the control plane to its store. None takes seconds; one that does is stuck, and its connection is given up. */
+  readonly storeQueryTimeoutMs: number;
   /** Nodes whose certificate ended are listed this long. */
   readonly nodeForgottenMs: number;
   /** The control plane speaks on each control stream this often; a stream that is silent for three of these is dead. */
@@ -327,6 +337,10 @@ export const defaultLimits: Limits = {
   cancelsPerAddressMax: 1_000,
   cancelsForwardedMax: 2_000,
   cancelForwardTimeoutMs: 2_000,
+  ddlMarkTimeoutMs: 1_000,
+  ddlMarkRenewMs: 5_000,
+  ddlMarkKeptMs: 180_000,
+  ddlMarksMax: 1_024,
   nodeMessageBytesMax: 64 * MiB,
   nodeConnectTimeoutMs: 10_000,
   nodeKeepaliveMs: 10_000,
@@ -344,6 +358,7 @@ export const defaultLimits: Limits = {
   enrolmentsWaitingMax: 512,
   certificateRequestBytesMax: 8 * KiB,
   keyCommandTimeoutMs: 10_000,
+  storeQueryTimeoutMs: 30_000,
   nodeForgottenMs: 7 * 24 * 3_600_000,
   nodeHeartbeatMs: 1_000,
   nodeReportMs: 4_000,

@@ -3,6 +3,7 @@
  * Brings the schema up to date before anything uses it. Must never put the address' password into an error or a log.
  */
 import { GatewayError } from "@sluice/core/errors.ts";
+import { defaultLimits, type Limits } from "@sluice/core/limits.ts";
 import { Kysely, PostgresDialect, sql } from "kysely";
 import { type MigrationResultSet, Migrator } from "kysely/migration";
 import { type ClientConfig, Pool } from "pg";
@@ -10,6 +11,7 @@ import type { Logger } from "pino";
 import { type Cluster, startCluster } from "./embedded-postgres.ts";
 import { storeLocks } from "./locks.ts";
 import { migrations } from "./migrations.ts";
+import { guardedPool } from "./store-pool.ts";
 import type { Tables } from "./tables.ts";
 
 export type StoreAddress = { readonly kind: "embedded" } | { readonly kind: "postgres"; readonly url: string };
@@ -19,6 +21,7 @@ export interface StoreOptions {
   /** Home of the embedded cluster. */
   readonly directory: string;
   readonly log: Logger;
+  readonly limits?: Pick<Limits, "storeQueryTimeoutMs">;
 }
 
 export interface Store {
@@ -34,12 +37,13 @@ export interface Store {
 /** The control plane is off the path of statements: a few connections serve its API and the index of sessions. */
 const CONNECTIONS_MAX = 8;
 const CONNECT_TIMEOUT_MS = 10_000;
-/** No query of ours takes seconds; one that does is stuck. */
-const QUERY_TIMEOUT_MS = 30_000;
+/** Probes begin on a connection that is silent for so long, and find a server that is gone. */
+const KEEP_ALIVE_MS = 10_000;
 
 /** Rejects with `config_invalid` when a database that the configuration names does not answer, or its schema is newer than this version. */
 export async function openStore(options: StoreOptions): Promise<Store> {
   const { address, log } = options;
+  const queryTimeoutMs = (options.limits ?? defaultLimits).storeQueryTimeoutMs;
   // Checked here, because the driver's own error for a broken address quotes it with the password.
   if (address.kind === "postgres" && !URL.canParse(address.url)) {
     throw new GatewayError("config_invalid", "controlPlane.store is not an address of the form postgres://user@host/database.");
@@ -56,16 +60,18 @@ export async function openStore(options: StoreOptions): Promise<Store> {
   const pool = new Pool({
     ...connection,
     max: CONNECTIONS_MAX,
-    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-    statement_timeout: QUERY_TIMEOUT_MS,
-    query_timeout: QUERY_TIMEOUT_MS,
+    connectionTimeoutMillis: Math.min(CONNECT_TIMEOUT_MS, queryTimeoutMs),
+    statement_timeout: queryTimeoutMs,
+    query_timeout: queryTimeoutMs,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: KEEP_ALIVE_MS,
   });
   // A connection that breaks must not end the process: idle (the pool says so) or in the middle of a transaction (the connection itself
   // says so, and whoever uses it gets the error of the query). The next query makes a new one.
   const broken = (error: Error): void => log.warn({ reason: codeOf(error) }, "a connection to the store broke");
   pool.on("error", broken);
   pool.on("connect", (client) => client.on("error", broken));
-  const db = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) });
+  const db = new Kysely<Tables>({ dialect: new PostgresDialect({ pool: guardedPool(pool) }) });
   const close = async (): Promise<void> => {
     closing = true;
     await db.destroy();
@@ -126,6 +132,7 @@ async function migrateAlone(db: Kysely<Tables>): Promise<MigrationResultSet> {
 /** A code of Node, of PostgreSQL, or the error's class: never its message, which may quote an address or data. */
 export function codeOf(error: unknown): string {
   if (!(error instanceof Error)) return "unknown";
+  if (error instanceof GatewayError && error.cause !== undefined) return codeOf(error.cause);
   const code = (error as NodeJS.ErrnoException).code;
   return typeof code === "string" ? code : error.name;
 }
