@@ -15,6 +15,7 @@ import { addPsqlCommand } from "./commands/psql.ts";
 import { addRecordingsCommand } from "./commands/recordings.ts";
 import { addRotateSealingKeyCommand, addSealCommand } from "./commands/seal.ts";
 import { addSessionsCommand } from "./commands/sessions.ts";
+import { addStoreCommands } from "./commands/store.ts";
 import { addTokenCommand } from "./commands/token.ts";
 import { addUpCommand } from "./commands/up.ts";
 import type { CommandContext } from "./context.ts";
@@ -53,6 +54,7 @@ function buildProgram(context: CommandContext): Command {
   addConnectCommand(program, context);
   addPsqlCommand(program, context);
   addNodesCommands(program, context);
+  addStoreCommands(program, context);
   addPrincipalsCommand(program, context);
   addSealCommand(program, context);
   addRotateSealingKeyCommand(program, context);
