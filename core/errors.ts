@@ -24,6 +24,7 @@ export type ErrorCode =
   | "analysis_unavailable" // the parse worker is gone, overloaded or over its deadline
   | "cancelled" // the caller cancelled the statement before anything of it was sent on
   | "catalog_unavailable" // the target's catalog could not be read in time
+  | "ddl_unannounced" // another gateway could not be told of DDL, so it was not sent on
   // the other side
   | "target_unreachable" // the database did not answer, or its TLS or address is wrong
   | "target_auth_failed" // the database refused the agent's credential

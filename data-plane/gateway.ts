@@ -26,6 +26,7 @@ import { CancelKeys } from "./session/cancel-keys.ts";
 import { LiveSessions } from "./session/live-sessions.ts";
 import { endWithLease } from "./session/lease-end.ts";
 import { Catalogs } from "./upstream/catalogs.ts";
+import type { DdlAcrossGateways } from "./upstream/ddl.ts";
 
 export interface GatewayOptions {
   readonly config: Pick<Config["dataPlane"], "listeners">;
@@ -36,6 +37,8 @@ export interface GatewayOptions {
   readonly spool: Spool;
   /** Shared with other gateways' requests; absent: this gateway is alone. */
   readonly cancelKeys?: CancelKeys;
+  /** Absent: this gateway is alone. */
+  readonly ddl?: DdlAcrossGateways;
   readonly limits: Limits;
   readonly clock: Clock;
   readonly random: Random;
@@ -62,10 +65,12 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const certificate = options.certificate === null ? null : await openCertificate(options.certificate, log);
   const policies = new PolicyStore(options.snapshots, log);
   const analyser = new Analyser({ limits, log });
-  const catalogs = new Catalogs({ agentLink, analyser, policies, limits, clock, log });
+  const { ddl } = options;
+  const catalogs = new Catalogs({ agentLink, analyser, policies, ...(ddl === undefined ? {} : { ddl }), limits, clock, log });
   const verifier = createTokenVerifier({ providers: () => policies.current.snapshot.identityProviders, clock, limits, log });
   const sessions = new LiveSessions();
   const stopLooking = endWithLease(options.snapshots, policies, sessions);
+  const stopLosing = ddl?.onLost((session, error) => sessions.end(session, error));
   let draining = false;
   const parts: GatewayParts = {
     agentLink,
@@ -86,6 +91,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   };
   const close = async (): Promise<void> => {
     stopLooking();
+    stopLosing?.();
     catalogs.close();
     policies.close();
     certificate?.close();

@@ -22,7 +22,7 @@ import { LateControlLink } from "./late-control-link.ts";
 import type { CertificateSource } from "./listen/certificate.ts";
 import { type AgentLinks, openAgentLinks } from "./links/open.ts";
 import { CancelLimiter } from "./peers/cancel-limiter.ts";
-import { createPeerCancels } from "./peers/peer-cancels.ts";
+import { createGatewayPeers } from "./peers/gateway-peers.ts";
 import { openRemoteSnapshots, type RemoteSnapshots } from "./policy-watch/remote-source.ts";
 import { CancelKeys } from "./session/cancel-keys.ts";
 import { openSlot } from "./slot.ts";
@@ -137,7 +137,7 @@ async function start(
     slot: slot.number,
     limiter: new CancelLimiter(limits.cancelsPerAddressMax, clock),
   });
-  const peers = createPeerCancels({ ...shared, identity, control, cancelKeys });
+  const peers = createGatewayPeers({ ...shared, identity, control, cancelKeys });
   closers.push(() => peers.close());
   const agentLinks = await openAgentLinks({
     ...shared,
@@ -160,6 +160,7 @@ async function start(
   closers.push(() => link.close());
 
   await untilReady(parts, () => link.connected);
+  await peers.ready();
   const gateway = await startGateway({
     ...shared,
     config: config.dataPlane,
@@ -168,6 +169,7 @@ async function start(
     agentLink: agentLinks.agentLink,
     spool,
     cancelKeys,
+    ddl: peers.ddl,
   });
   serving = gateway;
   closers.push(() => gateway.close());

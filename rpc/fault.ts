@@ -61,6 +61,7 @@ const codes: Readonly<Record<ErrorCode, true>> = {
   analysis_unavailable: true,
   cancelled: true,
   catalog_unavailable: true,
+  ddl_unannounced: true,
   target_unreachable: true,
   target_auth_failed: true,
   target_protocol: true,

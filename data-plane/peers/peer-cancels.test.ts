@@ -10,7 +10,7 @@ import { afterEach, beforeAll, expect, it } from "vitest";
 import { codeOf, silent, until } from "../links/links-harness.ts";
 import { CancelKeys } from "../session/cancel-keys.ts";
 import { CancelLimiter } from "./cancel-limiter.ts";
-import { createPeerCancels } from "./peer-cancels.ts";
+import { createGatewayPeers } from "./gateway-peers.ts";
 
 interface TestGateway {
   readonly keys: CancelKeys;
@@ -38,7 +38,7 @@ async function gateway(slot: number, limits: Partial<Limits> = {}): Promise<Test
   const all = { ...defaultLimits, ...limits };
   const limiter = new CancelLimiter(all.cancelsPerAddressMax, systemClock);
   const keys = new CancelKeys(systemRandom, { slot, limiter });
-  const cancels = createPeerCancels({
+  const peers = createGatewayPeers({
     identity,
     control: {
       get directory() {
@@ -52,13 +52,14 @@ async function gateway(slot: number, limits: Partial<Limits> = {}): Promise<Test
     cancelKeys: keys,
     limits: all,
     clock: systemClock,
+    random: systemRandom,
     log: silent,
   });
   const listen = { host: "127.0.0.1", port: 0 };
-  const server = await serveGrpc({ listen, services: [cancels.service], messageBytesMax: 64 * 1024, identity, log: silent });
+  const server = await serveGrpc({ listen, services: [peers.service], messageBytesMax: 64 * 1024, identity, log: silent });
   ends.push(
     () => server.close(100),
-    () => cancels.close(),
+    () => peers.close(),
   );
   const addresses = { control: server.address, sessions: null, callers: {} };
   const node = { role: "gateway", name, region: "", addresses, labels: {}, slot, capability: 2, draining: false } as const;

@@ -80,7 +80,10 @@ export class SessionJudge implements Judge {
   /** Permitted and not known to have ended: what a policy change must look at once more. */
   readonly #running = new Set<Granted>();
   #mustBeDurable = false;
+  /** Something was announced to other gateways, or begun, that must be ended. */
   #ddlOpen = false;
+  /** What is pending waits for other gateways to hear of it. */
+  #announces = false;
   readonly counts: { statements: number; denied: number; masked: number } = { statements: 0, denied: 0, masked: 0 };
 
   constructor(parts: JudgeParts) {
@@ -143,6 +146,7 @@ export class SessionJudge implements Judge {
     const cancelled = Promise.withResolvers<never>();
     this.#cancelPending = () => cancelled.reject(cancelledError());
     try {
+      if (this.#announces) await Promise.race([this.#announce(), cancelled.promise]);
       const { asked, analysis } = await Promise.race([this.#analyse(request.text), cancelled.promise]);
       if (this.#parts.analyser.cached(asked) === undefined) this.#held = { asked, analysis };
     } catch (error) {
@@ -173,6 +177,13 @@ export class SessionJudge implements Judge {
       });
     }
     return null;
+  }
+
+  /** Before DDL goes out no gateway may trust what it knows: its callers would read what changes by what it was. */
+  async #announce(): Promise<void> {
+    this.#announces = false;
+    this.#ddlOpen = true;
+    await this.#parts.catalog.announce(this.#parts.log.sessionId);
   }
 
   async #analyse(text: string): Promise<{ readonly asked: AnalysisRequest; readonly analysis: Analysis }> {
@@ -208,7 +219,7 @@ export class SessionJudge implements Judge {
     this.#parts.catalog.endDdl(this.#parts.log.sessionId);
   }
 
-  #decide(request: StatementRequest, analysis: Analysis, state: CatalogState): Judgement {
+  #decide(request: StatementRequest, analysis: Analysis, state: CatalogState): Judgement | "pending" {
     const policy = this.#parts.policies.current;
     const id = newDecisionId(this.#random);
     if (analysis.kind === "unparsed") {
@@ -221,10 +232,20 @@ export class SessionJudge implements Judge {
     const verdict = this.#verdicts.of(trusted, request.text, state, policy, this.#nowMs);
     if (verdict.permitted && verdict.needsWriting && this.#parts.account === "readOnly")
       return this.#refuseWriting(request, verdict, id);
+    if (request.phase !== "parse" && verdict.permitted && this.#mustAnnounce(verdict)) {
+      this.#pending = request;
+      this.#announces = true;
+      return "pending";
+    }
     if (verdict.permitted) return this.#permit(request, trusted, verdict, state, id);
     const decision: Decision = { ...verdict.decision!, id }; // nothing is refused without a decision
     this.#recordStatement(request, decision, verdict);
     return this.#refuse(refusalOfDecision(decision));
+  }
+
+  #mustAnnounce({ changesCatalog, statements }: Verdict): boolean {
+    if (!changesCatalog || !statements.some(({ model }) => model.effects.some(isDdl))) return false;
+    return !this.#parts.catalog.announced(this.#parts.log.sessionId);
   }
 
   /** The policy permits it by now, the connection does not: it was opened when nothing but reading was permitted. */
@@ -249,6 +270,10 @@ export class SessionJudge implements Judge {
     id: DecisionId,
   ): Permission {
     const { decision } = verdict;
+    if (verdict.changesCatalog && request.phase !== "parse") {
+      this.#ddlOpen = true;
+      this.#parts.catalog.beginDdl(this.#parts.log.sessionId);
+    }
     const recorded = decision !== null && request.phase !== "parse";
     const permission: Granted = {
       kind: "permit",
@@ -264,22 +289,28 @@ export class SessionJudge implements Judge {
     if (request.phase === "parse") return permission;
     if (verdict.statements.length > 0) this.#running.add(permission);
     if (verdict.writes && this.strict) this.#mustBeDurable = true;
-    if (verdict.changesCatalog) {
-      this.#ddlOpen = true;
-      this.#parts.catalog.beginDdl(this.#parts.log.sessionId);
-    }
     return permission;
   }
 
   /** A plan of its own for each permission: how columns are edited is asked again even where the verdict is the same. */
   #plan(statement: JudgedStatement, state: CatalogState): StatementPlan {
     const { model, masking, scanRules } = statement;
+    const { catalog } = this.#parts;
+    const { changes } = catalog;
+    // It may wait at the target while DDL comes, is committed and read: then it was judged by what is no more.
+    const outlived = (): boolean => catalog.changes !== changes;
     return {
       rowsMax: statement.decision.rowsMax,
       undoWhenExceeded: statement.undoWhenExceeded,
-      copy: model.copy,
-      planColumns: (fields) =>
-        this.#planned(planColumns({ model, fields, masking, scanRules, state, dirty: this.#parts.catalog.dirty })),
+      // COPY has no column plan: the session ends when the target begins one that was permitted for what the columns were.
+      get copy() {
+        const { copy, relations } = model;
+        return copy === "out" && masking.protects && relations.length > 0 && outlived() ? "none" : copy;
+      },
+      planColumns: (fields) => {
+        const dirty = catalog.dirty || outlived();
+        return this.#planned(planColumns({ model, fields, masking, scanRules, state, dirty }));
+      },
     };
   }
 
@@ -355,6 +386,14 @@ export class SessionJudge implements Judge {
       settings: this.#settings,
     };
   }
+}
+
+/**
+ * Its own text changes what others rely on, or runs code that nobody has seen. Not so a function or trigger that is called in passing:
+ * what that changes, other gateways learn of at their next read.
+ */
+function isDdl({ class: kind }: StatementModel["effects"][number]): boolean {
+  return kind === "ddl" || kind === "privilege" || kind === "call" || kind === "unknown";
 }
 
 function cancelledError(): GatewayError {

@@ -22,6 +22,8 @@ const log = pino({ level: "silent" });
 const messageBytesMax = 1024 * 1024;
 const brisk = { nodeKeepaliveMs: 200, nodeKeepaliveTimeoutMs: 200, nodeConnectTimeoutMs: 400 };
 const { cancel } = GatewayPeerService.method;
+/** What these tests do not call. */
+const unused = { markCatalog: async () => ({}), openMarks: async () => ({}) } as const;
 const { replay } = RecordingService.method;
 const { link } = AgentLinkService.method;
 let authority: TestAuthority;
@@ -179,7 +181,7 @@ it("dials nobody but whom it was told to", async () => {
 });
 
 it("renews certificates and authorities on both sides under load without a failed call", async () => {
-  const service = implement(GatewayPeerService, { cancel: async () => ({}) }, ["agent"]);
+  const service = implement(GatewayPeerService, { ...unused, cancel: async () => ({}) }, ["agent"]);
   const server = await serve([service]);
   const channel = dial(server.address);
   const serials = new Set<string>();
@@ -278,7 +280,10 @@ it("gives strangers little: no calls but the open ones, small messages, few conn
   );
   const limits = { unauthenticatedPerAddressMax: 2, nodeEnrolTimeoutMs: 300, nodeConnectTimeoutMs: 300 };
   gateway.replace(await authority.issue({ role: "control-plane", name: "c1" }));
-  const server = await serve([enrolment, implement(GatewayPeerService, { cancel: async () => ({}) }, ["agent"])], limits);
+  const server = await serve(
+    [enrolment, implement(GatewayPeerService, { ...unused, cancel: async () => ({}) }, ["agent"])],
+    limits,
+  );
   const trust = { kind: "authorities", pem: authority.certificate } as const;
   const stranger = (): GrpcChannel => {
     const channel = dialForEnrolment(server.address, { trust, nowMs: Date.now, log, messageBytesMax });
@@ -324,7 +329,7 @@ it("gives strangers little: no calls but the open ones, small messages, few conn
 });
 
 it("listens and dials over IPv6 as well", async () => {
-  const service = implement(GatewayPeerService, { cancel: async () => ({}) }, ["agent"]);
+  const service = implement(GatewayPeerService, { ...unused, cancel: async () => ({}) }, ["agent"]);
   const server = await serveGrpc({
     listen: { host: "::1", port: 0 },
     services: [service],
@@ -384,6 +389,7 @@ it("keeps to deadlines, and tells the handler that nobody waits any longer", asy
     implement(
       GatewayPeerService,
       {
+        ...unused,
         cancel: async (_, { signal }) => {
           signal.addEventListener("abort", () => (aborted += 1));
           await sleep(60_000, undefined, { signal }).catch(() => undefined);
@@ -408,7 +414,7 @@ it("keeps to deadlines, and tells the handler that nobody waits any longer", asy
 it("tries again only what is idempotent, and never what the peer itself refused", async () => {
   let attempts = 0;
   let answer: () => Promise<object> = async () => ({});
-  const service = implement(GatewayPeerService, { cancel: () => ((attempts += 1), answer()) }, ["agent"]);
+  const service = implement(GatewayPeerService, { ...unused, cancel: () => ((attempts += 1), answer()) }, ["agent"]);
   const server = await serve([service]);
   const wire = await proxyTo(server.address);
   const channel = dial(wire.address);
@@ -474,7 +480,7 @@ it("bounds what waits for a peer that does not read, in both directions", async 
 });
 
 it("refuses messages above the limit with a sentence", async () => {
-  const server = await serve([implement(GatewayPeerService, { cancel: async () => ({}) }, ["agent"])]);
+  const server = await serve([implement(GatewayPeerService, { ...unused, cancel: async () => ({}) }, ["agent"])]);
   const channel = dialGrpc(
     { address: server.address, role: "gateway", name: "g1" },
     { identity: agent, log, messageBytesMax: 10 * messageBytesMax },
@@ -487,9 +493,11 @@ it("refuses messages above the limit with a sentence", async () => {
 it("closes in good order: calls finish, streams end with a reason, and nobody is kept waiting", async () => {
   const service = endless();
   const finish: (() => void)[] = [];
-  const slow = implement(GatewayPeerService, { cancel: () => new Promise((resolve) => finish.push(() => resolve({}))) }, [
-    "agent",
-  ]);
+  const slow = implement(
+    GatewayPeerService,
+    { ...unused, cancel: () => new Promise((resolve) => finish.push(() => resolve({}))) },
+    ["agent"],
+  );
   const server = await serve([service, slow]);
   const channel = dial(server.address);
   const signal = new AbortController().signal;
@@ -507,7 +515,7 @@ it("closes in good order: calls finish, streams end with a reason, and nobody is
 });
 
 it("closes after its grace whatever a handler does", async () => {
-  const slow = implement(GatewayPeerService, { cancel: () => new Promise(() => undefined) }, ["agent"]);
+  const slow = implement(GatewayPeerService, { ...unused, cancel: () => new Promise(() => undefined) }, ["agent"]);
   const server = await serve([slow]);
   const call = failure(dial(server.address).unary(cancel, {}, { deadlineMs: 10_000 }));
   await sleep(200);

@@ -58,6 +58,8 @@ async function collect<Item>(items: AsyncIterable<Item>): Promise<Item[]> {
 }
 
 const { cancel } = GatewayPeerService.method;
+/** What these tests do not call. */
+const unused = { markCatalog: async () => ({}), openMarks: async () => ({}) } as const;
 const { replay, verify } = RecordingService.method;
 const { link, sendCatalog } = AgentLinkService.method;
 
@@ -158,7 +160,7 @@ it("gives an error of a handler as it is, and nothing of a bug", async () => {
 it("refuses whoever may not: no node, other role, other authority, expired, revoked", async () => {
   let served = 0;
   const server = await serve([
-    implement(GatewayPeerService, { cancel: async () => ((served += 1), {}) }, ["gateway"]),
+    implement(GatewayPeerService, { ...unused, cancel: async () => ((served += 1), {}) }, ["gateway"]),
     implement(
       EnrolmentService,
       { enrol: async (_, { peer }) => ({ nowMs: peer === null ? 1n : 2n }), renew: async () => ({}) },
@@ -184,7 +186,7 @@ it("refuses whoever may not: no node, other role, other authority, expired, revo
 });
 
 it("knows the caller on a connection that has been open for a while, and after trust has changed", async () => {
-  const server = await serve([implement(GatewayPeerService, { cancel: async () => ({}) }, ["agent"])]);
+  const server = await serve([implement(GatewayPeerService, { ...unused, cancel: async () => ({}) }, ["agent"])]);
   const channel = dial(server);
   for (let round = 0; round < 3; round += 1) {
     expect(await codeOf(channel.unary(cancel, {}, { deadlineMs: 5_000 }))).toBe("ok");

@@ -47,6 +47,7 @@ export function sqlStateOf(code: ErrorCode): string {
       return "22021";
     case "analysis_unavailable":
     case "catalog_unavailable":
+    case "ddl_unannounced":
       return "53000";
     case "target_unreachable":
     case "target_auth_failed":

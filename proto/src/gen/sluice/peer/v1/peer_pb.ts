@@ -4,15 +4,15 @@
 // @generated from file sluice/peer/v1/peer.proto (package sluice.peer.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Message } from "@bufbuild/protobuf";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file sluice/peer/v1/peer.proto.
  */
 export const file_sluice_peer_v1_peer: GenFile = /*@__PURE__*/
-  fileDesc("ChlzbHVpY2UvcGVlci92MS9wZWVyLnByb3RvEg5zbHVpY2UucGVlci52MSIzCg1DYW5jZWxSZXF1ZXN0EhIKCnByb2Nlc3NfaWQYASABKA0SDgoGc2VjcmV0GAIgASgMIhAKDkNhbmNlbFJlc3BvbnNlMl0KEkdhdGV3YXlQZWVyU2VydmljZRJHCgZDYW5jZWwSHS5zbHVpY2UucGVlci52MS5DYW5jZWxSZXF1ZXN0Gh4uc2x1aWNlLnBlZXIudjEuQ2FuY2VsUmVzcG9uc2ViBnByb3RvMw");
+  fileDesc("ChlzbHVpY2UvcGVlci92MS9wZWVyLnByb3RvEg5zbHVpY2UucGVlci52MSIzCg1DYW5jZWxSZXF1ZXN0EhIKCnByb2Nlc3NfaWQYASABKA0SDgoGc2VjcmV0GAIgASgMIhAKDkNhbmNlbFJlc3BvbnNlInMKEk1hcmtDYXRhbG9nUmVxdWVzdBIQCghyZXNvdXJjZRgBIAEoCRIQCghkYXRhYmFzZRgCIAEoCRIPCgdtYXJrX2lkGAMgASgJEigKBXBoYXNlGAQgASgOMhkuc2x1aWNlLnBlZXIudjEuTWFya1BoYXNlIhUKE01hcmtDYXRhbG9nUmVzcG9uc2UiEgoQT3Blbk1hcmtzUmVxdWVzdCI8ChFPcGVuTWFya3NSZXNwb25zZRInCgVtYXJrcxgBIAMoCzIYLnNsdWljZS5wZWVyLnYxLk9wZW5NYXJrIj8KCE9wZW5NYXJrEhAKCHJlc291cmNlGAEgASgJEhAKCGRhdGFiYXNlGAIgASgJEg8KB21hcmtfaWQYAyABKAkqUQoJTWFya1BoYXNlEhoKFk1BUktfUEhBU0VfVU5TUEVDSUZJRUQQABIUChBNQVJLX1BIQVNFX0JFR0lOEAESEgoOTUFSS19QSEFTRV9FTkQQAjKHAgoSR2F0ZXdheVBlZXJTZXJ2aWNlEkcKBkNhbmNlbBIdLnNsdWljZS5wZWVyLnYxLkNhbmNlbFJlcXVlc3QaHi5zbHVpY2UucGVlci52MS5DYW5jZWxSZXNwb25zZRJWCgtNYXJrQ2F0YWxvZxIiLnNsdWljZS5wZWVyLnYxLk1hcmtDYXRhbG9nUmVxdWVzdBojLnNsdWljZS5wZWVyLnYxLk1hcmtDYXRhbG9nUmVzcG9uc2USUAoJT3Blbk1hcmtzEiAuc2x1aWNlLnBlZXIudjEuT3Blbk1hcmtzUmVxdWVzdBohLnNsdWljZS5wZWVyLnYxLk9wZW5NYXJrc1Jlc3BvbnNlYgZwcm90bzM");
 
 /**
  * @generated from message sluice.peer.v1.CancelRequest
@@ -50,6 +50,141 @@ export const CancelResponseSchema: GenMessage<CancelResponse> = /*@__PURE__*/
   messageDesc(file_sluice_peer_v1_peer, 1);
 
 /**
+ * @generated from message sluice.peer.v1.MarkCatalogRequest
+ */
+export type MarkCatalogRequest = Message<"sluice.peer.v1.MarkCatalogRequest"> & {
+  /**
+   * @generated from field: string resource = 1;
+   */
+  resource: string;
+
+  /**
+   * @generated from field: string database = 2;
+   */
+  database: string;
+
+  /**
+   * Chosen by the gateway that marks, never used again.
+   *
+   * @generated from field: string mark_id = 3;
+   */
+  markId: string;
+
+  /**
+   * @generated from field: sluice.peer.v1.MarkPhase phase = 4;
+   */
+  phase: MarkPhase;
+};
+
+/**
+ * Describes the message sluice.peer.v1.MarkCatalogRequest.
+ * Use `create(MarkCatalogRequestSchema)` to create a new message.
+ */
+export const MarkCatalogRequestSchema: GenMessage<MarkCatalogRequest> = /*@__PURE__*/
+  messageDesc(file_sluice_peer_v1_peer, 2);
+
+/**
+ * @generated from message sluice.peer.v1.MarkCatalogResponse
+ */
+export type MarkCatalogResponse = Message<"sluice.peer.v1.MarkCatalogResponse"> & {
+};
+
+/**
+ * Describes the message sluice.peer.v1.MarkCatalogResponse.
+ * Use `create(MarkCatalogResponseSchema)` to create a new message.
+ */
+export const MarkCatalogResponseSchema: GenMessage<MarkCatalogResponse> = /*@__PURE__*/
+  messageDesc(file_sluice_peer_v1_peer, 3);
+
+/**
+ * @generated from message sluice.peer.v1.OpenMarksRequest
+ */
+export type OpenMarksRequest = Message<"sluice.peer.v1.OpenMarksRequest"> & {
+};
+
+/**
+ * Describes the message sluice.peer.v1.OpenMarksRequest.
+ * Use `create(OpenMarksRequestSchema)` to create a new message.
+ */
+export const OpenMarksRequestSchema: GenMessage<OpenMarksRequest> = /*@__PURE__*/
+  messageDesc(file_sluice_peer_v1_peer, 4);
+
+/**
+ * @generated from message sluice.peer.v1.OpenMarksResponse
+ */
+export type OpenMarksResponse = Message<"sluice.peer.v1.OpenMarksResponse"> & {
+  /**
+   * @generated from field: repeated sluice.peer.v1.OpenMark marks = 1;
+   */
+  marks: OpenMark[];
+};
+
+/**
+ * Describes the message sluice.peer.v1.OpenMarksResponse.
+ * Use `create(OpenMarksResponseSchema)` to create a new message.
+ */
+export const OpenMarksResponseSchema: GenMessage<OpenMarksResponse> = /*@__PURE__*/
+  messageDesc(file_sluice_peer_v1_peer, 5);
+
+/**
+ * @generated from message sluice.peer.v1.OpenMark
+ */
+export type OpenMark = Message<"sluice.peer.v1.OpenMark"> & {
+  /**
+   * @generated from field: string resource = 1;
+   */
+  resource: string;
+
+  /**
+   * @generated from field: string database = 2;
+   */
+  database: string;
+
+  /**
+   * @generated from field: string mark_id = 3;
+   */
+  markId: string;
+};
+
+/**
+ * Describes the message sluice.peer.v1.OpenMark.
+ * Use `create(OpenMarkSchema)` to create a new message.
+ */
+export const OpenMarkSchema: GenMessage<OpenMark> = /*@__PURE__*/
+  messageDesc(file_sluice_peer_v1_peer, 6);
+
+/**
+ * @generated from enum sluice.peer.v1.MarkPhase
+ */
+export const MarkPhase = {
+  /**
+   * @generated from enum value: MARK_PHASE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * @generated from enum value: MARK_PHASE_BEGIN = 1;
+   */
+  BEGIN: 1,
+
+  /**
+   * @generated from enum value: MARK_PHASE_END = 2;
+   */
+  END: 2,
+} as const;
+
+/**
+ * @generated from enum sluice.peer.v1.MarkPhase
+ */
+export type MarkPhase = (typeof MarkPhase)[keyof typeof MarkPhase] | UnknownEnum;
+
+/**
+ * Describes the enum sluice.peer.v1.MarkPhase.
+ */
+export const MarkPhaseSchema: GenEnum<MarkPhase> = /*@__PURE__*/
+  enumDesc(file_sluice_peer_v1_peer, 0);
+
+/**
  * @generated from service sluice.peer.v1.GatewayPeerService
  */
 export const GatewayPeerService: GenService<{
@@ -62,6 +197,27 @@ export const GatewayPeerService: GenService<{
     methodKind: "unary";
     input: typeof CancelRequestSchema;
     output: typeof CancelResponseSchema;
+  },
+  /**
+   * DDL is about to be sent to a database, or its transaction is over. Acknowledged once the gateway asked trusts its catalog of that
+   * database no more, or reads it again. Said again while it lasts: a mark that is not heard of ends by itself.
+   *
+   * @generated from rpc sluice.peer.v1.GatewayPeerService.MarkCatalog
+   */
+  markCatalog: {
+    methodKind: "unary";
+    input: typeof MarkCatalogRequestSchema;
+    output: typeof MarkCatalogResponseSchema;
+  },
+  /**
+   * The marks of the gateway asked that are open now: for one that starts.
+   *
+   * @generated from rpc sluice.peer.v1.GatewayPeerService.OpenMarks
+   */
+  openMarks: {
+    methodKind: "unary";
+    input: typeof OpenMarksRequestSchema;
+    output: typeof OpenMarksResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_sluice_peer_v1_peer, 0);
