@@ -3,7 +3,7 @@
  * right: nothing unmasked, nothing released that is not recorded, no error that the documentation does not name, nobody left waiting.
  * What it does by chance comes from a seed.
  */
-import { readFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Fleet, startFleet } from "./fleet.ts";
@@ -21,6 +21,8 @@ export interface ChaosOptions {
   /** How long parts go on breaking; every kind is broken once even if that takes longer. Milliseconds. */
   readonly breakingMs: number;
   readonly callersPerGateway: number;
+  /** Where every process's log is kept when something was wrong; nowhere without it. */
+  readonly logDirectory?: string;
   readonly say: (line: string) => void;
 }
 
@@ -108,6 +110,7 @@ class Chaos {
     while (performance.now() < deadlineMs) await this.#episode(this.#randomParts(), load);
     await load.stop();
     await this.#judge(load);
+    if (this.#faults.length > 0) await this.#keepLogs();
     const { transcripts } = load;
     const errors: Record<string, number> = {};
     for (const { code, sqlState } of transcripts.flatMap((one) => one.errors))
@@ -206,7 +209,9 @@ class Chaos {
     const wholeAgainMs = await this.#untilServed(mendedMs, `${name}: after it was mended`);
     if (load.done === before) this.#faults.push(`${name}: no caller did anything meanwhile`);
     this.#episodes.push({ name, servedAgainMs, wholeAgainMs });
-    this.#options.say(`${name}: served again after ${servedAgainMs} ms, whole again ${wholeAgainMs} ms after the restart`);
+    this.#options.say(
+      `${new Date().toISOString()} ${name}: served again after ${servedAgainMs} ms, whole again ${wholeAgainMs} ms after the restart`,
+    );
   }
 
   /** A new session and a masked row through every gateway that runs. */
@@ -241,6 +246,15 @@ class Chaos {
       client?.vanish();
       return String(error);
     }
+  }
+
+  async #keepLogs(): Promise<void> {
+    const { logDirectory } = this.#options;
+    if (logDirectory === undefined) return;
+    await mkdir(logDirectory, { recursive: true });
+    const { controlPlanes, gateways, agents, recorder } = this.#fleet;
+    for (const node of [...controlPlanes, ...gateways, ...agents, recorder])
+      await writeFile(join(logDirectory, `${node.name}.log`), node.output());
   }
 
   async #judge(load: Load): Promise<void> {
