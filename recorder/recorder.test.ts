@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Clock } from "@sluice/core/clock.ts";
 import type { Limits } from "@sluice/core/limits.ts";
 import { defaultLimits } from "@sluice/core/limits.ts";
+import type { RecordSource } from "@sluice/events/bus.ts";
 import type { SessionRecord } from "@sluice/events/session-events.ts";
 import { diskFiles, type SpoolFiles } from "@sluice/events/spool/file-layer.ts";
 import { closedRecord, openedRecord, releasedRecord, testLog, testSessionId } from "@sluice/events/testing.ts";
@@ -115,6 +116,23 @@ describe("recorder", () => {
     await third.consumer.consume(records);
     expect(await third.reader.verify(testSessionId(1))).toMatchObject({ ok: true, records: 4, faults: [] });
     expect(log.sentences).toEqual([]);
+  });
+
+  test("a gateway writes into no session of another, before and after a restart", async () => {
+    const source = (gateway: string, next: number): RecordSource => {
+      return { gateway, spoolId: gateway === "gw-1" ? "a".repeat(32) : "b".repeat(32), from: 0, next, kept: 0, runStart: 0 };
+    };
+    const [opened, one, two, closed] = session(1) as [SessionRecord, SessionRecord, SessionRecord, SessionRecord];
+    const first = await openIt();
+    await first.consumer.consume([opened, one], { source: source("gw-1", 100) });
+    await first.consumer.consume([{ ...closed, sequence: 2 }, openedRecord(2)], { source: source("gw-2", 100) });
+    await first.close();
+    const second = await openIt();
+    await second.consumer.consume([{ ...closed, sequence: 2 }], { source: source("gw-2", 200) });
+    await second.consumer.consume([two, closed], { source: source("gw-1", 200) });
+    expect(await second.reader.verify(testSessionId(1))).toMatchObject({ ok: true, state: "complete", records: 4, faults: [] });
+    expect(await second.reader.verify(testSessionId(2))).toMatchObject({ state: "open", records: 1 });
+    expect(log.sentences.filter((sentence) => sentence.includes("of another's session"))).toHaveLength(2);
   });
 
   test("a gap is logged and shows for ever", async () => {

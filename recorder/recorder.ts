@@ -131,6 +131,7 @@ class Writer {
       records.map((record, index) => ({ record, encoded: encoded?.[index] })),
       ({ record }) => record.sessionId,
     );
+    if (source !== undefined) this.#leaveOutOthers(source, bySession);
     const sessions = [...bySession];
     const failures: unknown[] = [];
     const work = async (): Promise<void> => {
@@ -150,6 +151,18 @@ class Writer {
     // Last: a place that was reached promises everything before it, and the ends that follow from it.
     if (source !== undefined && reached !== null)
       await this.#ledger.commit(source, reached.place, this.#clock.nowMs(), reached.lines);
+  }
+
+  /** A gateway signs its batches, and its batches alone: it must not write into another gateway's session whose id it has learned. */
+  #leaveOutOthers(source: RecordSource, bySession: Map<SessionId, unknown>): void {
+    for (const sessionId of bySession.keys()) {
+      if (!this.#ledger.isOfAnother(source, sessionId)) continue;
+      bySession.delete(sessionId);
+      this.#log.error(
+        { sessionId, gateway: source.gateway, spoolId: source.spoolId },
+        "A gateway sent records of another's session: they were not kept. Its certificate may be in wrong hands.",
+      );
+    }
   }
 
   /** What a batch says about its spool besides its records: where it is now, and which sessions are over without having ended. */

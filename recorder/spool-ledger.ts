@@ -73,6 +73,12 @@ export class SpoolLedger {
     return lines;
   }
 
+  /** The session is known to come from another spool: nobody else may add to it. */
+  isOfAnother(source: RecordSource, id: SessionId): boolean {
+    const known = this.#sessions.get(id);
+    return known !== undefined && known.spool !== keyOf(source.gateway, source.spoolId);
+  }
+
   forgetSession(id: SessionId): void {
     this.#sessions.delete(id);
   }

@@ -2,10 +2,12 @@
  * Nodes whose certificate is good and whose word is not, over real mTLS and a real store: what they say hurts nobody but themselves.
  * Each of these once stopped what all nodes report, or brought back what was taken away.
  */
+import { closedRecord, openedRecord, testSessionId } from "@sluice/events/testing.ts";
 import { sql } from "kysely";
 import { pino } from "pino";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import type { NodeSummary } from "../api/services.ts";
+import type { RecordsOrigin } from "../store/session-index.ts";
 import { openStore } from "../store/store.ts";
 import { startTestCluster, type TestCluster } from "../store/testing.ts";
 import { enrolAt, FakeNode, type Replica, startReplica, until } from "./testing.ts";
@@ -83,6 +85,21 @@ it("do not get back the labels that they had before they were enrolled with fewe
   await node.stop();
   await store.close();
   identity.close();
+});
+
+it("that are gateways can neither end another's session in the index nor keep others out of it", async () => {
+  const { sessionIndex } = replica.plane;
+  const of = (gateway: string): RecordsOrigin => ({ gateway, spoolId: `spool-of-${gateway}`, runStart: 0 });
+  const principal = { subject: "a\0da", issuer: `https://issuer/${"\u{1f600}"[0]}`, groups: ["g\0"] };
+  const opened = openedRecord(1);
+  if (opened.kind !== "opened") throw new Error("it opens a session");
+  await sessionIndex.consumeFrom(of("honest"), [
+    { ...opened, opened: { ...opened.opened, principal: { ...opened.opened.principal, ...principal } } },
+  ]);
+  await sessionIndex.consumeFrom(of("liar"), [closedRecord(1, 1), openedRecord(2)]);
+  const { sessions } = await replica.call("SessionService/List", {});
+  const stateOf = (id: string): unknown => (sessions as { id: string; state: string }[]).find((one) => one.id === id)?.state; // the API's own shape
+  expect([stateOf(testSessionId(1)), stateOf(testSessionId(2))]).toEqual(["active", "active"]);
 });
 
 it("that are gateways cannot have agents dial for resources that they may not serve", async () => {

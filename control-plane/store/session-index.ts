@@ -164,6 +164,7 @@ async function addRecords(
 ): Promise<void> {
   const ids = [...bySession.keys()].sort(); // one order of locking for everybody
   const known = new Map<string, SessionRow>();
+  const others = new Set<string>();
   for (const row of await db
     .selectFrom("sessions")
     .selectAll()
@@ -172,9 +173,14 @@ async function addRecords(
     .forUpdate()
     .execute()) {
     known.set(row.id, toRow(row));
+    if (origin !== null && row.gateway !== null && row.gateway !== origin.gateway) others.add(row.id);
   }
   const changed: SessionRow[] = [];
   for (const id of ids) {
+    if (others.has(id)) {
+      log.warn({ session: id, gateway: origin?.gateway }, "a gateway told of another's session: not in the index");
+      continue;
+    }
     const before = known.get(id);
     const after = foldRecords(before, bySession.get(id) ?? [], runStartedAtMs);
     if (after === undefined) log.warn({ session: id }, "records of a session whose beginning is unknown: not in the index");

@@ -52,10 +52,10 @@ function openRow(record: SessionRecord, runStartedAtMs: number): SessionRow | un
   const earlier = record.atMs < runStartedAtMs;
   return {
     id: record.sessionId,
-    resource,
-    subject: principal.subject,
-    issuer: principal.issuer,
-    groups: principal.groups,
+    resource: storable(resource),
+    subject: storable(principal.subject),
+    issuer: storable(principal.issuer),
+    groups: principal.groups.map(storable),
     startedAtMs: record.atMs,
     endedAtMs: earlier ? record.atMs : null,
     state: earlier ? "lost" : "active",
@@ -86,7 +86,7 @@ function addRecord(row: SessionRow, record: SessionRecord): SessionRow {
     case "closed": {
       // The gateway's own totals: they also hold what was refused before it could be recorded as a statement.
       const { code, statements, denied, masked } = record.closed;
-      return { ...seen, state: "ended", endedAtMs: record.atMs, closeCode: code, statements, denied, masked };
+      return { ...seen, state: "ended", endedAtMs: record.atMs, closeCode: storable(code), statements, denied, masked };
     }
     case "opened":
     case "released":
@@ -96,6 +96,11 @@ function addRecord(row: SessionRow, record: SessionRecord): SessionRow {
     default:
       return assertNever(record);
   }
+}
+
+/** PostgreSQL takes neither NUL nor half a pair in a text; a token may hold both, and one row must not keep out all others. */
+function storable(text: string): string {
+  return text.replaceAll("\0", "\u{fffd}").toWellFormed();
 }
 
 function isRefused(statement: StatementRecorded): boolean {

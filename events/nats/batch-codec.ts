@@ -11,6 +11,7 @@ import type { RecordSource } from "../bus.ts";
 import type { SessionRecord } from "../session-events.ts";
 import { decodeRecord, type EncodedRecord } from "../spool/record-codec.ts";
 import { checkProof, type ProofSigner, type SignedField } from "./proof.ts";
+import { isWellFormed } from "./record-shape.ts";
 
 /** One message of a batch, as read, with nothing checked but its shape. */
 export interface BatchPiece {
@@ -99,6 +100,7 @@ export async function unpackRecords(packed: Uint8Array, bytesMax: number): Promi
   for (let at = 0; at < plain.length; ) {
     const decoded = decodeRecord(plain, at, bytesMax);
     if (decoded.kind !== "record") return decoded.kind === "corrupt" ? decoded.reason : "its last record is cut off";
+    if (!isWellFormed(decoded.record)) return "a record in it is of a shape that nobody can keep";
     records.push(decoded.record);
     encoded.push({ head: plain.subarray(at, decoded.end), raw: null, byteLength: decoded.end - at });
     at = decoded.end;

@@ -145,6 +145,8 @@ async function read(
   } catch {
     return "it is no batch of sessions";
   }
+  // Before it is fed to the signature: what is no place would end the reading of all messages, again and again.
+  if (batch.gateways.some(({ runStart }) => !Number.isSafeInteger(Number(runStart)))) return "a place in it is impossible";
   const expected = { role: "recorder", name: batch.recorder, atMs: message.time.getTime() } as const;
   const refusal = checkProof(identity, expected, CONTEXT, fieldsOf(batch), batch);
   if (refusal !== null) return refusal;

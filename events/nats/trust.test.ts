@@ -1,5 +1,5 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { RecordBatchSchema } from "@sluice/proto/sluice/recording/v1/recording_pb.ts";
+import { RecordBatchSchema, SessionsBatchSchema } from "@sluice/proto/sluice/recording/v1/recording_pb.ts";
 import type { LiveIdentity } from "@sluice/rpc/identity/live-identity.ts";
 import { makeTestAuthority, testIdentity } from "@sluice/rpc/testing.ts";
 import { systemClock, systemRandom } from "@sluice/core/system.ts";
@@ -14,7 +14,14 @@ import { type Installation, RecorderDisk, startInstallation, upTo } from "../../
 import { ProofSigner } from "./proof.ts";
 import { encodeReceipt } from "./receipts.ts";
 import { consumeSessions } from "./sessions.ts";
-import { receiptsSubject, RECORDER_CONSUMER, RECORDS_STREAM, recordsSubject, SESSIONS_STREAM } from "./streams.ts";
+import {
+  receiptsSubject,
+  RECORDER_CONSUMER,
+  RECORDS_STREAM,
+  recordsSubject,
+  SESSIONS_STREAM,
+  sessionsSubject,
+} from "./streams.ts";
 
 let it: Installation;
 
@@ -121,6 +128,36 @@ describe("batches", () => {
     await expect.poll(async () => (await manager.streams.info(RECORDS_STREAM)).state.messages).toBe(0);
   });
 
+  test("whose gateway signed records that nobody can keep are dropped, and hold up no other gateway", async () => {
+    const disk = new RecorderDisk();
+    await it.openRecorder(disk);
+    const { connection, manager } = await it.manager();
+    await expect
+      .poll(async () => (await manager.consumers.info(RECORDS_STREAM, RECORDER_CONSUMER).catch(() => null))?.name)
+      .toBeDefined();
+    const base = { sessionId: testSessionId(1), sequence: 0, atMs: 1 };
+    // What a gateway in wrong hands may write.
+    const bad = [
+      { ...base, kind: "statement", statement: { number: 1, phase: "query", text: "", parameters: [] } },
+      { ...base, kind: "opened", opened: { resource: "orders" } },
+      { ...base, kind: "opened", opened: { resource: "orders", principal: { subject: "a", issuer: "b", groups: "c" } } },
+      { ...base, kind: "closed", closed: { code: "x", statements: 2 ** 40, denied: 0, masked: 0 } },
+      { ...base, atMs: 1e300, kind: "alert", alert: { code: "x", message: "y" } },
+      { ...base, sequence: Number.MAX_SAFE_INTEGER, kind: "alert", alert: { code: "x", message: "y" } },
+      { ...base, kind: "finished", finished: { number: 1 } },
+    ] as unknown as SessionRecord[];
+    for (const record of bad) connection.publish(recordsSubject("gw-1"), await messageOf(place(0, 100), [record]));
+    const other = await it.identity("gateway", "gw-2");
+    connection.publish(
+      recordsSubject("gw-2"),
+      await messageOf({ ...place(0, 100), gateway: "gw-2" }, [releasedRecord(2, 0)], other),
+    );
+    await expect.poll(() => disk.kept.size).toBe(1);
+    expect(disk.sequencesOf(testSessionId(2))).toEqual([0]);
+    await expect.poll(() => it.log.sentences.filter((sentence) => sentence.includes("was not accepted")).length).toBe(bad.length);
+    await expect.poll(async () => (await manager.streams.info(RECORDS_STREAM)).state.messages).toBe(0);
+  });
+
   test("wait for those before them, and nothing is receipted behind a gap", async () => {
     const disk = new RecorderDisk();
     const bus = await it.openRecorder(disk);
@@ -199,6 +236,27 @@ describe("the index of sessions", () => {
     it.onEnd(() => consumption.close());
     return replica;
   }
+
+  test("goes on behind messages that are none, whoever wrote them", async () => {
+    const disk = new RecorderDisk();
+    await it.openRecorder(disk);
+    it.ship(await it.openBus());
+    const order: string[] = [];
+    await openReplica("cp-1", { left: 0 }, order);
+    const { connection, manager } = await it.manager();
+    await expect.poll(async () => (await manager.streams.info(SESSIONS_STREAM).catch(() => null))?.state).toBeDefined();
+    // Places that no number can hold: they once ended the reading, and came again first of all.
+    for (const runStart of [2n ** 64n - 1n, 2n ** 53n]) {
+      const gateways = [{ gateway: "gw-1", spoolId, runStart, records: new Uint8Array() }];
+      connection.publish(
+        sessionsSubject("rec-1"),
+        toBinary(SessionsBatchSchema, create(SessionsBatchSchema, { recorder: "rec-1", gateways })),
+      );
+    }
+    await connection.flush();
+    it.spool.append(openedRecord(1));
+    await expect.poll(() => order, { timeout: 10_000 }).toEqual([`${testSessionId(1)}/0`]);
+  });
 
   test("gets beginnings and ends in order, shared by two replicas, without texts and rows", async () => {
     const disk = new RecorderDisk();
