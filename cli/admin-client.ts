@@ -1,12 +1,29 @@
 /**
- * Client of the admin API: HTTPS with the installation's CA, JSON in Connect's unary form
- * (`POST /sluice.admin.v1.<Service>/<Method>`, https://connectrpc.com/docs/protocol). It must never send the token to a server
- * whose certificate the CA does not verify, and never over plain HTTP.
+ * Client of the admin API: Connect over HTTPS with the installation's CA, by the contracts in proto/sluice/admin/v1. It must never send
+ * the token to a server whose certificate the CA does not verify, and never over plain HTTP.
  */
-import type { IncomingMessage } from "node:http";
-import { request } from "node:https";
-import { createInterface } from "node:readline";
+import {
+  type DescMessage,
+  type DescMethod,
+  type DescMethodServerStreaming,
+  type DescMethodUnary,
+  type DescService,
+  fromJson,
+  type JsonValue,
+  type MessageShape,
+} from "@bufbuild/protobuf";
+import { Code, ConnectError, type Transport } from "@connectrpc/connect";
+import { createConnectTransport } from "@connectrpc/connect-node";
 import { GatewayError } from "@sluice/core/errors.ts";
+import { AuthorityService } from "@sluice/proto/sluice/admin/v1/authority_pb.ts";
+import { ManifestFaultsSchema, ManifestService } from "@sluice/proto/sluice/admin/v1/manifest_pb.ts";
+import { NodeService } from "@sluice/proto/sluice/admin/v1/node_pb.ts";
+import { PolicyService } from "@sluice/proto/sluice/admin/v1/policy_pb.ts";
+import { PrincipalService } from "@sluice/proto/sluice/admin/v1/principal_pb.ts";
+import { SessionService } from "@sluice/proto/sluice/admin/v1/session_pb.ts";
+import { TokenService } from "@sluice/proto/sluice/admin/v1/token_pb.ts";
+import { FaultSchema } from "@sluice/proto/sluice/common/v1/common_pb.ts";
+import { toPlainJson } from "@sluice/rpc/plain-json.ts";
 
 export interface AdminAddress {
   /** `https://host:port`. */
@@ -41,9 +58,12 @@ export class AdminError extends Error {
 }
 
 export interface AdminClient {
-  /** Calls `<Service>/<Method>`; returns the JSON answer. Throws AdminError (refused) or GatewayError (nobody there). */
+  /**
+   * Calls `<Service>/<Method>` with the request as JSON; returns the answer as plain JSON (rpc/plain-json.ts). Throws AdminError
+   * (refused) or GatewayError (nobody there).
+   */
   call(method: string, body: Readonly<Record<string, unknown>>): Promise<unknown>;
-  /** The same for methods that answer one JSON value a line. */
+  /** The same for methods that answer a stream: its messages, as they come. */
   stream(method: string, body: Readonly<Record<string, unknown>>): AsyncGenerator;
 }
 
@@ -52,140 +72,210 @@ const IDLE_TIMEOUT_MS = 60_000;
 /** Answers of unary calls; a list of all sessions is the largest. Bytes. */
 const ANSWER_BYTES_MAX = 256 * 1024 * 1024;
 
+const services: readonly DescService[] = [
+  AuthorityService,
+  ManifestService,
+  NodeService,
+  PolicyService,
+  PrincipalService,
+  SessionService,
+  TokenService,
+];
+
 export function createAdminClient(address: AdminAddress): AdminClient {
+  const transport = createConnectTransport({
+    baseUrl: address.url,
+    httpVersion: "1.1",
+    useBinaryFormat: false,
+    acceptCompression: [],
+    readMaxBytes: ANSWER_BYTES_MAX,
+    nodeOptions: { agent: false, ...(address.ca === undefined ? {} : { ca: address.ca }) },
+  });
   return {
-    call: async (method, body) => {
-      const response = await post(address, method, body);
-      const text = await readText(response);
-      if (response.statusCode !== 200) throw toAdminError(response.statusCode ?? 0, text);
-      return parseJson(text);
-    },
-    stream: async function* (method, body) {
-      const response = await post(address, method, body);
-      if (response.statusCode !== 200) throw toAdminError(response.statusCode ?? 0, await readText(response));
-      yield* readLines(response);
+    call: async (name, body) => await callUnary(transport, address, name, body),
+    stream: (name, body) => callStream(transport, address, name, body),
+  };
+}
+
+async function callUnary(
+  transport: Transport,
+  address: AdminAddress,
+  name: string,
+  body: Readonly<Record<string, unknown>>,
+): Promise<unknown> {
+  const method = methodsOf(name).find(isUnary);
+  if (method === undefined) throw noSuchMethod(name);
+  const silence = watchSilence(address);
+  try {
+    const request = requestOf(method, body);
+    const { message } = await transport.unary(method, silence.signal, undefined, headersOf(address), request);
+    return toPlainJson(method.output, message);
+  } catch (error) {
+    throw explain(error, address, silence.signal);
+  } finally {
+    silence.stop();
+  }
+}
+
+async function* callStream(
+  transport: Transport,
+  address: AdminAddress,
+  name: string,
+  body: Readonly<Record<string, unknown>>,
+): AsyncGenerator {
+  const method = methodsOf(name).find(isServerStream);
+  if (method === undefined) throw noSuchMethod(name);
+  const silence = watchSilence(address);
+  try {
+    const request = requestOf(method, body);
+    const requests = (async function* () {
+      yield request;
+    })();
+    const { message: messages } = await transport.stream(method, silence.signal, undefined, headersOf(address), requests);
+    for await (const message of messages) {
+      silence.pause();
+      yield toPlainJson(method.output, message);
+      silence.resume();
+    }
+  } catch (error) {
+    throw explain(error, address, silence.signal);
+  } finally {
+    silence.stop();
+  }
+}
+
+/** The one of this name. */
+function methodsOf(name: string): readonly DescMethod[] {
+  const methods = services.flatMap((service) => service.methods);
+  return methods.filter((method) => `${method.parent.typeName}/${method.name}` === `sluice.admin.v1.${name}`);
+}
+
+function isUnary(method: DescMethod): method is DescMethodUnary {
+  return method.methodKind === "unary";
+}
+
+function isServerStream(method: DescMethod): method is DescMethodServerStreaming {
+  return method.methodKind === "server_streaming";
+}
+
+function noSuchMethod(name: string): Error {
+  return new Error(`the admin API has no method ${name} of this kind`);
+}
+
+/** What people wrote may not fit (`--as` with a field that is not known), so the answer is the installation's own for it. */
+function requestOf({ input }: DescMethod, body: Readonly<Record<string, unknown>>): MessageShape<DescMessage> {
+  try {
+    return fromJson(input, body as JsonValue); // from our own commands, which put JSON into it
+  } catch (error) {
+    const problem = error instanceof Error ? error.message : "it does not fit";
+    throw new AdminError("protocol_violation", `The request is not understood: ${problem}.`, undefined, []);
+  }
+}
+
+function headersOf({ token }: AdminAddress): Headers {
+  return new Headers({ authorization: `Bearer ${token}` });
+}
+
+interface Silence {
+  readonly signal: AbortSignal;
+  /** While our own reader takes its time. */
+  readonly pause: () => void;
+  readonly resume: () => void;
+  readonly stop: () => void;
+}
+
+/** Aborts when nothing came for too long. `stop` also ends what still runs. */
+function watchSilence({ url }: AdminAddress): Silence {
+  const controller = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
+  const resume = (): void => {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      const message = `${new URL(url).origin} did not answer within ${IDLE_TIMEOUT_MS / 1000} seconds.`;
+      controller.abort(new GatewayError("internal", message));
+    }, IDLE_TIMEOUT_MS);
+  };
+  resume();
+  return {
+    signal: controller.signal,
+    pause: () => clearTimeout(timer),
+    resume,
+    stop: () => {
+      clearTimeout(timer);
+      controller.abort();
     },
   };
 }
 
-async function* readLines(response: IncomingMessage): AsyncGenerator {
-  const lines = createInterface({ input: response, crlfDelay: Number.POSITIVE_INFINITY });
-  try {
-    for await (const line of lines) {
-      if (line.trim() === "") continue;
-      const value = parseJson(line);
-      const failure = errorInStream(value);
-      if (failure !== undefined) throw failure;
-      yield value;
-    }
-    if (!response.complete) throw brokenOff();
-  } finally {
-    response.destroy();
+/** The installation's own words where it sent some; otherwise what went wrong on the way. */
+function explain(thrown: unknown, address: AdminAddress, signal: AbortSignal): Error {
+  const silent: unknown = signal.reason;
+  if (silent instanceof GatewayError) return silent;
+  if (!(thrown instanceof ConnectError)) {
+    return thrown instanceof Error ? thrown : new Error(String(thrown));
   }
-}
-
-/** A stream that has begun can only report a late failure as a line `{"error":{code,message}}`. */
-function errorInStream(value: unknown): AdminError | undefined {
-  const error = isRecord(value) && !("kind" in value) ? value["error"] : undefined;
-  return isRecord(error) ? parseAdminError(error, 500) : undefined;
-}
-
-function post(address: AdminAddress, method: string, body: Readonly<Record<string, unknown>>): Promise<IncomingMessage> {
-  const url = new URL(`/sluice.admin.v1.${method}`, address.url);
-  const payload = Buffer.from(JSON.stringify(body));
-  return new Promise((resolve, reject) => {
-    const outgoing = request(
-      url,
-      {
-        method: "POST",
-        agent: false,
-        ...(address.ca === undefined ? {} : { ca: address.ca }),
-        timeout: IDLE_TIMEOUT_MS,
-        headers: {
-          authorization: `Bearer ${address.token}`,
-          "content-type": "application/json",
-          "content-length": payload.byteLength,
-          "connect-protocol-version": "1",
-        },
-      },
-      resolve,
-    );
-    outgoing.on("timeout", () =>
-      outgoing.destroy(new GatewayError("internal", `${url.origin} did not answer within ${IDLE_TIMEOUT_MS / 1000} seconds.`)),
-    );
-    outgoing.on("error", (error) => reject(error instanceof GatewayError ? error : explainFailure(error, url, address)));
-    outgoing.end(payload);
-  });
-}
-
-function explainFailure(error: NodeJS.ErrnoException, url: URL, address: AdminAddress): GatewayError {
-  const code = error.code ?? "";
-  if (code === "ECONNREFUSED" || code === "ENOTFOUND" || code === "ECONNRESET" || code === "EHOSTUNREACH") {
-    return new GatewayError("not_found", `Nothing answers at ${url.origin}.`, { hint: address.unreachableHint, cause: error });
+  const [fault] = thrown.findDetails(FaultSchema);
+  if (fault !== undefined) {
+    const faults = thrown.findDetails(ManifestFaultsSchema).flatMap((details) => details.faults);
+    return new AdminError(fault.code, fault.message, fault.hint === "" ? undefined : fault.hint, faults);
   }
+  const code = nodeCodeOf(thrown);
+  return code === undefined ? explainWithoutFault(thrown, address) : explainFailure(code, thrown, address);
+}
+
+/** Connect wraps what node:https threw. Its code; undefined when it was nothing of that kind. */
+function nodeCodeOf(error: ConnectError): string | undefined {
+  for (let cause = error.cause; cause instanceof Error; cause = cause.cause) {
+    if ("code" in cause && typeof cause.code === "string") return cause.code;
+  }
+  return undefined;
+}
+
+function explainFailure(code: string, error: ConnectError, address: AdminAddress): GatewayError {
+  const { origin } = new URL(address.url);
+  if (code === "ECONNREFUSED" || code === "ENOTFOUND" || code === "EHOSTUNREACH") {
+    return new GatewayError("not_found", `Nothing answers at ${origin}.`, { hint: address.unreachableHint, cause: error });
+  }
+  if (code === "ECONNRESET" || code === "EPIPE") return brokenOff(error);
   if (code.includes("CERT") || code.includes("SIGNATURE") || code.includes("ISSUER") || code.includes("ALTNAME")) {
-    return new GatewayError("unauthorized", `The certificate of ${url.origin} was not accepted (${code}).`, {
+    return new GatewayError("unauthorized", `The certificate of ${origin} was not accepted (${code}).`, {
       hint: "Give the installation's CA with --ca-file, or use the ready file of the running installation.",
       cause: error,
     });
   }
-  return new GatewayError("internal", `The call to ${url.origin} failed (${code === "" ? "no code" : code}).`, { cause: error });
+  return new GatewayError("internal", `The call to ${origin} failed (${code}).`, { cause: error });
 }
 
-async function readText(response: IncomingMessage): Promise<string> {
-  const parts: Buffer[] = [];
-  let bytes = 0;
-  for await (const part of response) {
-    const chunk = part as Buffer; // no encoding is set, so the stream gives buffers
-    bytes += chunk.byteLength;
-    if (bytes > ANSWER_BYTES_MAX) throw new GatewayError("frame_too_large", "The answer is larger than this command can take.");
-    parts.push(chunk);
-  }
-  if (!response.complete) throw brokenOff();
-  return Buffer.concat(parts).toString("utf8");
-}
-
-function brokenOff(): GatewayError {
-  return new GatewayError("internal", "The answer broke off before its end.", {
+function brokenOff(cause: unknown): GatewayError {
+  return new GatewayError("internal", "The connection broke off before the answer's end.", {
     hint: "Is the installation shutting down? Try again.",
+    cause,
   });
 }
 
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    throw new GatewayError("internal", "The answer is not JSON: this is not the admin API of Sluice.", { cause: error });
+/** What Connect itself says on either side: sizes, shapes, methods that are not there. */
+function explainWithoutFault(error: ConnectError, { url }: AdminAddress): Error {
+  switch (error.code) {
+    case Code.ResourceExhausted:
+      return new AdminError("frame_too_large", `The request or its answer is too large: ${error.rawMessage}.`, undefined, []);
+    case Code.InvalidArgument:
+      return new AdminError("protocol_violation", `The request is not understood: ${error.rawMessage}.`, undefined, []);
+    case Code.Unimplemented:
+      return new AdminError(
+        "unsupported",
+        `The installation at ${new URL(url).origin} does not know this call.`,
+        "Is it older than this command?",
+        [],
+      );
+    case Code.Unauthenticated:
+      return new AdminError("unauthorized", error.rawMessage, undefined, []);
+    case Code.Unavailable:
+    case Code.Aborted:
+    case Code.Canceled:
+      return brokenOff(error);
+    default:
+      return new AdminError("internal", `The admin API answered strangely: ${error.rawMessage}.`, undefined, []);
   }
-}
-
-function toAdminError(status: number, text: string): AdminError {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    value = undefined;
-  }
-  return parseAdminError(isRecord(value) ? value : {}, status);
-}
-
-function parseAdminError(value: Readonly<Record<string, unknown>>, status: number): AdminError {
-  const { code, message, hint, faults } = value;
-  return new AdminError(
-    typeof code === "string" ? code : "internal",
-    typeof message === "string" ? message : `The admin API answered with HTTP status ${status}.`,
-    typeof hint === "string" ? hint : undefined,
-    Array.isArray(faults) ? faults.map((fault) => parseFault(fault)) : [],
-  );
-}
-
-function parseFault(value: unknown): AdminFault {
-  const fault = isRecord(value) ? value : {};
-  return {
-    file: typeof fault["file"] === "string" ? fault["file"] : "",
-    line: typeof fault["line"] === "number" ? fault["line"] : 0,
-    message: typeof fault["message"] === "string" ? fault["message"] : "",
-  };
 }
 
 export function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {

@@ -4,13 +4,16 @@ import { createServer, type Server } from "node:https";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { type DescMessage, fromJson, type JsonValue, type MessageShape, toBinary } from "@bufbuild/protobuf";
 import { openTestAuthorityFiles } from "@sluice/control-plane/ca/testing.ts";
+import { ManifestFaultsSchema } from "@sluice/proto/sluice/admin/v1/manifest_pb.ts";
+import { FaultSchema } from "@sluice/proto/sluice/common/v1/common_pb.ts";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { runCli } from "./program.ts";
 import { type ReadyFile, writeReadyFile } from "./ready-file.ts";
 import { createTestContext, type TestContext, type TestContextOptions } from "./testing-context.ts";
 
-type Answer = { readonly status?: number; readonly body: unknown; readonly raw?: string };
+type Answer = { readonly status?: number; readonly body: unknown; readonly raw?: Buffer };
 
 let directory = "";
 let server: Server;
@@ -22,13 +25,14 @@ let calls: { method: string; body: unknown; token: string | undefined }[] = [];
 const session = {
   id: "s_AAAAAAAAAAAAAAAAAAAAAA",
   resource: "orders",
-  principal: { subject: "ada", groups: ["agents"] },
+  principal: { subject: "ada", groups: ["agents"], issuer: "https://idp" },
   startedAt: "2026-01-01T00:00:00.000Z",
   endedAt: null,
   state: "active",
   statements: 3,
   denied: 1,
   masked: 2,
+  closeCode: null,
 };
 
 beforeAll(async () => {
@@ -41,14 +45,16 @@ beforeAll(async () => {
     request.on("data", (part: Buffer) => parts.push(part));
     request.on("end", () => {
       const method = (request.url ?? "").replace("/sluice.admin.v1.", "");
-      const body: unknown = JSON.parse(Buffer.concat(parts).toString("utf8"));
+      const isStream = request.headers["content-type"] === "application/connect+json";
+      const received = Buffer.concat(parts);
+      const body: unknown = JSON.parse(received.subarray(isStream ? 5 : 0).toString("utf8"));
       calls.push({ method, body, token: request.headers.authorization });
       const told = answers[method];
       const answer =
         typeof told === "function"
           ? told(body)
-          : (told ?? { status: 404, body: { code: "not_found", message: "no such method" } });
-      response.writeHead(answer.status ?? 200, { "content-type": "application/json" });
+          : (told ?? { status: 404, body: { code: "unimplemented", message: "no such method" } });
+      response.writeHead(answer.status ?? 200, { "content-type": isStream ? "application/connect+json" : "application/json" });
       response.end(answer.raw ?? JSON.stringify(answer.body));
     });
   });
@@ -79,6 +85,39 @@ function readyFile(changes: Partial<ReadyFile> = {}): ReadyFile {
     pid: process.pid,
     ...changes,
   };
+}
+
+/** A failure as the API sends it: Connect's code, ours in the details. */
+function failure(status: number, code: string, fault: Readonly<Record<string, string>>, faults?: readonly unknown[]): Answer {
+  const details = [
+    { type: "sluice.common.v1.Fault", value: toBase64(FaultSchema, fromJson(FaultSchema, fault)) },
+    ...(faults === undefined
+      ? []
+      : [
+          {
+            type: "sluice.admin.v1.ManifestFaults",
+            value: toBase64(ManifestFaultsSchema, fromJson(ManifestFaultsSchema, { faults: faults as JsonValue })),
+          },
+        ]),
+  ];
+  return { status, body: { code, message: fault["message"], details } };
+}
+
+function toBase64<Desc extends DescMessage>(desc: Desc, message: MessageShape<Desc>): string {
+  return Buffer.from(toBinary(desc, message)).toString("base64");
+}
+
+/** Messages of a stream, the last one its end. */
+function frames(...messages: readonly unknown[]): Buffer {
+  return Buffer.concat(
+    messages.map((message, at) => {
+      const text = Buffer.from(JSON.stringify(message));
+      const head = Buffer.alloc(5);
+      head[0] = at === messages.length - 1 ? 2 : 0;
+      head.writeUInt32BE(text.length, 1);
+      return Buffer.concat([head, text]);
+    }),
+  );
 }
 
 async function run(
@@ -204,10 +243,11 @@ describe("token", () => {
 
   it("shows a refusal with its hint", async () => {
     answers = {
-      "TokenService/Mint": {
-        status: 404,
-        body: { code: "not_found", message: "The development issuer is off.", hint: "Use yours." },
-      },
+      "TokenService/Mint": failure(501, "unimplemented", {
+        code: "unsupported",
+        message: "The development issuer is off.",
+        hint: "Use yours.",
+      }),
     };
     const found = await run(["token", "--subject", "ada"]);
     expect([found.status, found.written]).toEqual([
@@ -243,7 +283,12 @@ describe("apply", () => {
       { file: "one.yaml", line: 9, message: "no such group" },
     ];
     answers = {
-      "ManifestService/Apply": { status: 400, body: { code: "config_invalid", message: "The manifests have faults.", faults } },
+      "ManifestService/Apply": failure(
+        400,
+        "invalid_argument",
+        { code: "config_invalid", message: "The manifests have faults." },
+        faults,
+      ),
     };
     const found = await run(["apply", "-f", "one.yaml"]);
     expect(found.status).toBe(1);
@@ -258,10 +303,10 @@ describe("apply", () => {
 
 describe("policy explain", () => {
   it("prints the decision as one line", async () => {
-    answers = { "PolicyService/Explain": { body: { id: "d", effect: "allow" } } };
+    answers = { "PolicyService/Explain": { body: { decision: { id: "d", effect: "allow", limit: null } } } };
     const found = await run(["policy", "explain", "--as", '{"sub":"ada"}', "--resource", "orders", "--sql", "SELECT 1"]);
-    expect([found.status, found.written.out]).toEqual([0, '{"id":"d","effect":"allow"}\n']);
-    expect(calls[0]?.body).toEqual({ as: { sub: "ada" }, resource: "orders", sql: "SELECT 1" });
+    expect([found.status, found.written.out]).toEqual([0, '{"id":"d","effect":"allow","limit":null}\n']);
+    expect(calls[0]?.body).toEqual({ as: { sub: "ada" }, resource: "orders", sql: ["SELECT 1"] });
   });
 
   it("answers a batch line by line in order, in several calls when it is long", async () => {
@@ -316,15 +361,16 @@ describe("sessions", () => {
       { kind: "complete", atMs: 1, tag: "SELECT 1" },
       { kind: "new", atMs: 2 },
     ];
-    answers = { "SessionService/Replay": { body: null, raw: `${items.map((item) => JSON.stringify(item)).join("\n")}\n` } };
+    answers = { "SessionService/Replay": { body: null, raw: frames({ items }, {}) } };
     const found = await run(["sessions", "replay", session.id, "--json"]);
     expect(found.written.out).toBe(`${items.map((item) => JSON.stringify(item)).join("\n")}\n`);
     expect((await run(["sessions", "replay", session.id])).written.out).toBe("        SELECT 1\n");
   });
 
   it("fails when a replay breaks off", async () => {
-    const raw =
-      '{"kind":"complete","atMs":1,"tag":"SELECT 1"}\n{"error":{"code":"internal","message":"The recording could not be read on."}}\n';
+    const items = [{ kind: "complete", atMs: 1, tag: "SELECT 1" }];
+    const { body: error } = failure(200, "internal", { code: "internal", message: "The recording could not be read on." });
+    const raw = frames({ items }, { error });
     answers = { "SessionService/Replay": { body: null, raw } };
     const found = await run(["sessions", "replay", session.id]);
     expect([found.status, found.written.err]).toEqual([1, "sluice: The recording could not be read on.\n"]);

@@ -1,7 +1,7 @@
 /** What the control plane's HTTPS servers share: taking an address, reading certificates, going away in bounded time. */
 import { readFile } from "node:fs/promises";
 import type { Server } from "node:https";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Server as NetServer } from "node:net";
 import { join } from "node:path";
 import type { ListenAddress } from "@sluice/core/config.ts";
 import { GatewayError } from "@sluice/core/errors.ts";
@@ -9,7 +9,7 @@ import { readFileIfAny, writePrivateFile } from "./ca/private-files.ts";
 import type { CertificateFiles } from "./interface.ts";
 
 /** Listens and returns the port. Rejects with `config_invalid` naming `setting` when the address is taken or not ours. */
-export async function listenOn(server: Server, address: ListenAddress, setting: string): Promise<number> {
+export async function listenOn(server: NetServer, address: ListenAddress, setting: string): Promise<number> {
   try {
     return await listen(server, address);
   } catch (error) {
@@ -47,7 +47,7 @@ export async function closeServer(server: Server, graceMs: number): Promise<void
   clearTimeout(cut);
 }
 
-function listen(server: Server, { host, port }: ListenAddress): Promise<number> {
+function listen(server: NetServer, { host, port }: ListenAddress): Promise<number> {
   return new Promise((resolve, reject) => {
     server.once("error", reject);
     server.listen(port, host, () => {

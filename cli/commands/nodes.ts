@@ -101,8 +101,9 @@ function addAuthorityCommands(program: Command, context: CommandContext): void {
     const signAfterSeconds = parseDurationSeconds(options.after);
     if (signAfterSeconds === undefined)
       throw new UsageError(`--after ${options.after} is not a duration: use for example 10m or 1h.`);
-    const made = await (await adminOf(options, context)).call("AuthorityService/Rotate", { signAfterSeconds });
-    context.out(`${isRecord(made) ? text(made["fingerprint"]) : ""}\n`);
+    const answer = await (await adminOf(options, context)).call("AuthorityService/Rotate", { signAfterSeconds });
+    const made = isRecord(answer) && isRecord(answer["authority"]) ? answer["authority"] : {};
+    context.out(`${text(made["fingerprint"])}\n`);
     context.err("Callers that verify gateways need the new CA file before it signs; `sluice ca list` shows when.\n");
   });
 }

@@ -28,6 +28,7 @@ export interface ExplainLine {
 /** Lines and bytes of one call: far below the admin API's message limit, so that output flows while a large batch runs. */
 const LINES_PER_CALL = 200;
 const BYTES_PER_CALL = 1024 * 1024;
+const NOT_TEXT = "The statement, or who asks it, is not text in Unicode.";
 
 export function addPolicyCommand(program: Command, context: CommandContext): void {
   const policy = program.command("policy").description("questions to the policy in force");
@@ -59,24 +60,46 @@ async function explain(options: ExplainOptions, context: CommandContext): Promis
   }
   const caller = parseCaller(parseJson(as, "--as"), "--as");
   const { admin } = await findInstallation(options, context);
-  context.out(`${JSON.stringify(await admin.call("PolicyService/Explain", { as: caller, resource, sql }))}\n`);
+  if (!isText([caller, resource, sql])) throw new GatewayError("statement_invalid", NOT_TEXT);
+  const answer = await admin.call("PolicyService/Explain", { as: caller, resource, sql: [sql] });
+  context.out(`${JSON.stringify(isRecord(answer) ? answer["decision"] : null)}\n`);
 }
 
 async function explainLines(admin: AdminClient, lines: readonly ExplainLine[], context: CommandContext): Promise<void> {
   let failed = false;
   for (const part of splitBatch(lines)) {
-    const answer = await admin.call("PolicyService/ExplainBatch", { lines: part });
-    const answers = isRecord(answer) && Array.isArray(answer["lines"]) ? answer["lines"] : [];
-    if (answers.length !== part.length) {
-      throw new GatewayError("internal", `The installation answered ${answers.length} of ${part.length} lines.`);
-    }
-    for (const line of answers) {
-      failed ||= isRecord(line) && "error" in line;
-      context.out(`${JSON.stringify(line)}\n`);
+    const asked = part.filter((line) => isText(line));
+    const answers = await askLines(admin, asked);
+    for (const line of part) {
+      const answer = isText(line) ? answers[asked.indexOf(line)] : notText(line);
+      failed ||= isRecord(answer) && "error" in answer;
+      context.out(`${JSON.stringify(answer)}\n`);
     }
   }
   // Every line has its answer, so the command did its work; a line that cannot be judged is a denial with an `error`.
   if (failed) context.err("sluice: at least one line could not be judged; see its `error`\n");
+}
+
+async function askLines(admin: AdminClient, asked: readonly ExplainLine[]): Promise<readonly unknown[]> {
+  if (asked.length === 0) return [];
+  const lines = asked.map((line) => ({ ...line, sql: typeof line.sql === "string" ? [line.sql] : line.sql }));
+  const answer = await admin.call("PolicyService/ExplainBatch", { lines });
+  const answers: readonly unknown[] = isRecord(answer) && Array.isArray(answer["lines"]) ? answer["lines"] : [];
+  if (answers.length === asked.length) return answers;
+  throw new GatewayError("internal", `The installation answered ${answers.length} of ${asked.length} lines.`);
+}
+
+/** Halves of surrogate pairs can be written in JSON and be sent nowhere: no wire carries them as text. */
+function isText(value: unknown): boolean {
+  if (typeof value === "string") return value.isWellFormed();
+  if (typeof value !== "object" || value === null) return true;
+  return Object.entries(value).every(([name, inner]) => name.isWellFormed() && isText(inner));
+}
+
+/** As the installation answers for a line that cannot be judged. */
+function notText({ id }: ExplainLine): Readonly<Record<string, unknown>> {
+  const rule = "builtin/statement-invalid";
+  return { id, effect: "deny", rule, rules: [rule], reason: NOT_TEXT, error: { code: "statement_invalid", message: NOT_TEXT } };
 }
 
 /** Groups lines so that no call grows beyond the bounds; order is kept. */

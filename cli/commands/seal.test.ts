@@ -106,8 +106,8 @@ describe("sluice seal", () => {
 
   test.each([
     ["no agent", { recipients: [] }, "No agent of the installation carries these labels"],
-    ["no list", {}, "answered without the agents' keys"],
-    ["no key", { recipients: [{ agent: "a" }] }, "answered without the agents' keys"],
+    ["no list", {}, "No agent of the installation carries these labels"],
+    ["no key", { recipients: [{ agent: "a" }] }, "The key of agent a cannot be sealed to"],
     ["a broken key", { recipients: [{ agent: "a", jwk: "{}" }] }, "The key of agent a cannot be sealed to"],
   ])("an answer with %s fails", async (_name, given, text) => {
     answer = given;

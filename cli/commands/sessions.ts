@@ -97,7 +97,7 @@ function shown(name: string, value: unknown): string {
 
 async function replay(id: string, options: SessionsOptions, context: CommandContext): Promise<void> {
   const { admin } = await findInstallation(options, context);
-  const items = admin.stream("SessionService/Replay", { id: await resolveId(id, admin) });
+  const items = replayItems(admin, await resolveId(id, admin));
   if (options.json === true) {
     for await (const item of items) context.out(`${JSON.stringify(item)}\n`);
     return;
@@ -108,6 +108,12 @@ async function replay(id: string, options: SessionsOptions, context: CommandCont
     if (isRecord(item) && knownKinds.has(String(item["kind"]))) printer.print(item as unknown as ReplayItem);
   }
   printer.end();
+}
+
+async function* replayItems(admin: AdminClient, id: string): AsyncGenerator {
+  for await (const message of admin.stream("SessionService/Replay", { id })) {
+    if (isRecord(message) && Array.isArray(message["items"])) yield* message["items"];
+  }
 }
 
 const knownKinds: ReadonlySet<string> = new Set<ReplayItem["kind"]>([

@@ -1,27 +1,38 @@
 /**
- * The admin API over HTTPS: JSON in Connect's unary form (`POST /sluice.admin.v1.<Service>/<Method>`), streams as one JSON value
- * a line, health for probes. Bounded in size, time and connections; every method wants the bearer token. Must never write a
- * token, a statement or an answer to the log. Spec: https://connectrpc.com/docs/protocol
+ * The admin API on one TLS port: Connect's JSON over HTTP/1.1 (curl, the command line) and gRPC over HTTP/2, by the contracts in
+ * proto/sluice/admin/v1, and health for probes. Bounded in size, time and connections; every method wants the bearer token, checked
+ * before anything of the body is read. Must never write a token, a statement or an answer to the log.
+ * Spec: https://connectrpc.com/docs/protocol
  */
 import { createHash, timingSafeEqual } from "node:crypto";
+import {
+  constants,
+  createSecureServer,
+  type Http2SecureServer,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+  type SecureServerOptions,
+} from "node:http2";
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { createServer, type Server } from "node:https";
-import { once } from "node:events";
+import type { TLSSocket } from "node:tls";
+import { type ConnectRouter, createConnectRouter } from "@connectrpc/connect";
+import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from "@connectrpc/connect-node";
+import type { UniversalHandler } from "@connectrpc/connect/protocol";
 import type { ListenAddress } from "@sluice/core/config.ts";
-import { GatewayError, toGatewayError } from "@sluice/core/errors.ts";
+import { GatewayError } from "@sluice/core/errors.ts";
 import type { Limits } from "@sluice/core/limits.ts";
 import type { Logger } from "pino";
 import type { CertificateFiles } from "../interface.ts";
-import { closeServer, listenOn, readCertificate } from "../server.ts";
-import { httpStatusOf } from "./http-status.ts";
-import type { Method } from "./method.ts";
-import { ManifestsRefused } from "./methods.ts";
+import { listenOn, readCertificate } from "../server.ts";
+import { toConnectError } from "./connect-errors.ts";
+import { convertFailures, refuseUnknownFields } from "./interceptors.ts";
 
 export interface AdminServerOptions {
   readonly listen: ListenAddress;
   readonly certificate: CertificateFiles;
   readonly token: string;
-  readonly methods: ReadonlyMap<string, Method>;
+  /** As `adminMethods` gives it. */
+  readonly methods: (router: ConnectRouter) => void;
   /** For `/readyz`. */
   readonly ready: () => Promise<boolean>;
   readonly limits: Limits;
@@ -35,130 +46,175 @@ export interface AdminServer {
   close(): Promise<void>;
 }
 
+type Request = IncomingMessage | Http2ServerRequest;
+type Response = ServerResponse | Http2ServerResponse;
+type Handler = (request: Request, response: Response) => void;
+
 /** People, a console and a few scripts. */
 const CONNECTIONS_MAX = 256;
+/** Calls of one HTTP/2 connection at a time. */
+const STREAMS_MAX = 32;
+const HANDSHAKE_TIMEOUT_MS = 10_000;
 const HEADERS_TIMEOUT_MS = 10_000;
+/** How often connections are looked at for requests that came too late. */
+const CHECK_INTERVAL_MS = 2_000;
+/** Nothing at all in either direction for this long ends a connection: the longest silent call, a batch of explanations, takes less. */
+const SILENCE_MS = 300_000;
 /** Requests that run may finish this long after `close`. */
 const CLOSE_GRACE_MS = 2_000;
+/** What is left of a refused request's body is thrown away for this long. */
+const LINGER_MS = 1_000;
 
 /** Rejects with `config_invalid` when the address cannot be had. */
 export async function startAdminServer(options: AdminServerOptions): Promise<AdminServer> {
-  const { limits, log } = options;
-  const server: Server = createServer({
-    ...(await readCertificate(options.certificate)),
-    minVersion: "TLSv1.2",
-    requestTimeout: limits.adminRequestTimeoutMs,
-    headersTimeout: HEADERS_TIMEOUT_MS,
-  });
+  const { limits } = options;
+  const server = createSecureServer({ ...(await readCertificate(options.certificate)), ...boundsOf(limits) });
   server.maxConnections = CONNECTIONS_MAX;
-  server.on("request", (request, response) => {
-    respond(options, request, response).catch((error: unknown) => {
-      log.error({ err: error }, "admin API: a response could not be finished");
-      response.destroy();
-    });
+  server.setTimeout(SILENCE_MS);
+  const sockets = new Set<TLSSocket>();
+  server.on("secureConnection", (socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
   });
+  server.on("request", handlerOf(options));
   const port = await listenOn(server, options.listen, "controlPlane.listen");
   return {
     port,
     reloadCertificate: async () => server.setSecureContext(await readCertificate(options.certificate)),
-    close: () => closeServer(server, CLOSE_GRACE_MS),
+    close: () => closeServer(server, sockets),
   };
 }
 
-async function respond(options: AdminServerOptions, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  response.setHeader("cache-control", "no-store");
-  try {
-    const path = (request.url ?? "").split("?", 1)[0] ?? "";
-    if (path === "/healthz") return sendJson(response, 200, { status: "ok" });
-    if (path === "/readyz") {
-      const ready = await options.ready();
-      return sendJson(response, ready ? 200 : 503, { status: ready ? "ready" : "not ready" });
-    }
-    // Who is not allowed in learns nothing about which methods there are.
-    authorize(request, options.token);
-    const method = methodOf(options, request, path);
-    const body = await readJson(request, options.limits.adminBodyBytesMax);
-    if (method.kind === "unary") sendJson(response, 200, await method.call(body));
-    else await sendLines(response, method.call(body));
-  } catch (error) {
-    sendError(response, toGatewayError(error), options.log);
-  }
+function boundsOf(limits: Limits): SecureServerOptions {
+  const times = {
+    requestTimeout: limits.adminRequestTimeoutMs,
+    headersTimeout: Math.min(HEADERS_TIMEOUT_MS, limits.adminRequestTimeoutMs),
+    connectionsCheckingInterval: CHECK_INTERVAL_MS,
+  };
+  return {
+    minVersion: "TLSv1.2",
+    allowHTTP1: true,
+    handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+    settings: { maxConcurrentStreams: STREAMS_MAX, enablePush: false },
+    // Node takes them for HTTP/1.1, though its types do not say so; `receiveInTime` and `SILENCE_MS` are for both.
+    ...times,
+  };
 }
 
-function authorize(request: IncomingMessage, token: string): void {
-  const given = /^Bearer (\S+)$/i.exec(request.headers.authorization ?? "")?.[1] ?? "";
+function handlerOf(options: AdminServerOptions): Handler {
+  const { token, limits, ready } = options;
+  const authorized = authorizer(token);
+  const call = callerOf(options, authorized);
+  return (request, response) => {
+    response.setHeader("cache-control", "no-store");
+    receiveInTime(request, response, limits.adminRequestTimeoutMs);
+    const path = (request.url ?? "").split("?", 1)[0] ?? "";
+    if (path === "/healthz") {
+      sendJson(response, 200, { status: "ok" });
+    } else if (path === "/readyz") {
+      ready().then(
+        (isReady) => sendJson(response, isReady ? 200 : 503, { status: isReady ? "ready" : "not ready" }),
+        () => sendJson(response, 503, { status: "not ready" }),
+      );
+    } else if (!call(path, request, response)) {
+      // Who is not allowed in learns nothing about which methods there are.
+      if (authorized(request.headers.authorization ?? null)) {
+        sendJson(response, 404, { code: "unimplemented", message: "The admin API has no such method." });
+      } else {
+        sendJson(response, 401, { code: "unauthenticated", message: unauthorized().message });
+      }
+    }
+  };
+}
+
+/** Answers false when there is no such method. */
+function callerOf(
+  { methods, limits, log }: AdminServerOptions,
+  authorized: (header: string | null) => boolean,
+): (path: string, request: Request, response: Response) => boolean {
+  const router = createConnectRouter({
+    grpcWeb: false,
+    acceptCompression: [],
+    readMaxBytes: limits.adminBodyBytesMax,
+    jsonOptions: { ignoreUnknownFields: false, alwaysEmitImplicit: true },
+    interceptors: [convertFailures(log), refuseUnknownFields],
+    requestGate: ({ requestHeader, protocolName }) => {
+      if (!authorized(requestHeader.get("authorization"))) throw toConnectError(unauthorized(), protocolName);
+    },
+  });
+  methods(router);
+  const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
+  return (path, request, response) => {
+    const handler = handlers.get(path);
+    if (handler === undefined) return false;
+    answer(handler, request, response).catch((error: unknown) => {
+      log.debug({ err: error, path }, "admin API: a call was not answered to its end");
+      cut(request);
+    });
+    return true;
+  };
+}
+
+async function answer(handler: UniversalHandler, request: Request, response: Response): Promise<void> {
+  let call: ReturnType<typeof universalRequestFromNodeRequest>;
+  try {
+    call = universalRequestFromNodeRequest(request, response, undefined, undefined);
+  } catch {
+    return sendJson(response, 400, { code: "invalid_argument", message: "The request names us by what is no host." });
+  }
+  await universalResponseToNodeResponse(await handler(call), response);
+}
+
+/** Compares digests: they have one length, so that neither length nor content shows in the time it takes. */
+function authorizer(token: string): (header: string | null) => boolean {
   const digest = (text: string): Buffer => createHash("sha256").update(text).digest();
-  // Digests have one length, so that neither length nor content shows in the time it takes.
-  if (timingSafeEqual(digest(given), digest(token))) return;
-  throw new GatewayError("unauthorized", "The admin API wants the installation's admin token.", {
+  const expected = digest(token);
+  return (header) => timingSafeEqual(digest(/^Bearer (\S+)$/i.exec(header ?? "")?.[1] ?? ""), expected);
+}
+
+function unauthorized(): GatewayError {
+  return new GatewayError("unauthorized", "The admin API wants the installation's admin token.", {
     hint: "It stands in the ready file of the running installation, as adminToken.",
   });
 }
 
-function methodOf(options: AdminServerOptions, request: IncomingMessage, path: string): Method {
-  const method = options.methods.get(path.slice(1));
-  if (method === undefined) throw new GatewayError("not_found", "The admin API has no such method.");
-  if (request.method !== "POST") throw new GatewayError("protocol_violation", "Methods of the admin API are called with POST.");
-  if (!/^application\/json\s*(;|$)/i.test(request.headers["content-type"] ?? "")) {
-    throw new GatewayError("protocol_violation", "The admin API takes Content-Type: application/json.");
-  }
-  return method;
+/**
+ * A body that is not here in time ends its connection or stream. So does one that nobody reads to its end (a request that was
+ * refused), after a moment in which it is thrown away: who cuts a sender off at once takes the answer from it.
+ */
+function receiveInTime(request: Request, response: Response, timeoutMs: number): void {
+  let timer = setTimeout(() => cut(request), timeoutMs);
+  request.once("end", () => clearTimeout(timer));
+  request.once("close", () => clearTimeout(timer));
+  response.once("finish", () => {
+    clearTimeout(timer);
+    if (request.complete || request.destroyed) return;
+    timer = setTimeout(() => cut(request), LINGER_MS);
+    request.resume();
+  });
 }
 
-async function readJson(request: IncomingMessage, bytesMax: number): Promise<unknown> {
-  const tooLarge = (): GatewayError =>
-    new GatewayError("frame_too_large", `A request of the admin API has at most ${bytesMax} bytes.`);
-  if (Number(request.headers["content-length"] ?? 0) > bytesMax) throw tooLarge();
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    if (bytes > bytesMax) throw tooLarge();
-    chunks.push(chunk);
-  }
-  try {
-    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(Buffer.concat(chunks)));
-  } catch (error) {
-    throw new GatewayError("protocol_violation", "The request's body is not JSON in UTF-8.", { cause: error });
-  }
+function cut(request: Request): void {
+  if ("stream" in request) request.stream.close(constants.NGHTTP2_CANCEL);
+  else request.socket.destroy();
 }
 
-function sendJson(response: ServerResponse, status: number, value: unknown): void {
-  response.writeHead(status, { "content-type": "application/json" }).end(`${JSON.stringify(value)}\n`);
+function sendJson(response: Response, status: number, value: unknown): void {
+  const text = `${JSON.stringify(value)}\n`;
+  response.statusCode = status;
+  response.setHeader("content-type", "application/json");
+  response.setHeader("content-length", Buffer.byteLength(text));
+  response.end(text);
 }
 
-/** The status is sent once the first value is there, so that a recording that does not exist is a plain 404. */
-async function sendLines(response: ServerResponse, values: AsyncIterable<unknown>): Promise<void> {
-  const iterator = values[Symbol.asyncIterator]();
-  const gone = new AbortController();
-  response.on("close", () => gone.abort());
-  try {
-    let step = await iterator.next();
-    response.writeHead(200, { "content-type": "application/x-ndjson" });
-    while (step.done !== true && !gone.signal.aborted) {
-      // The reader sets the pace: a slow one must not make us hold a recording.
-      if (!response.write(`${JSON.stringify(step.value)}\n`)) await once(response, "drain", { signal: gone.signal });
-      step = await iterator.next();
-    }
-    response.end();
-  } catch (error) {
-    if (!gone.signal.aborted) throw error;
-  } finally {
-    await iterator.return?.();
-  }
-}
-
-function sendError(response: ServerResponse, error: GatewayError, log: Logger): void {
-  if (error.code === "internal") log.error({ err: error }, "admin API: a request failed");
-  const { code, message, hint } = error;
-  const faults = error instanceof ManifestsRefused ? { faults: error.faults } : {};
-  const answer = { code, message, ...(hint === undefined ? {} : { hint }), ...faults };
-  if (response.headersSent) {
-    // Too late for a status: the last line says that the stream broke off, and why.
-    response.end(`${JSON.stringify({ error: answer })}\n`);
-    return;
-  }
-  // A body that was not read to its end would be taken for the next request.
-  response.setHeader("connection", "close");
-  sendJson(response, httpStatusOf(code), answer);
+/** No new connections; requests that run may finish within the grace, then their connections are cut. */
+async function closeServer(server: Http2SecureServer, sockets: ReadonlySet<TLSSocket>): Promise<void> {
+  const closed = new Promise<void>((resolve) => {
+    server.close(() => resolve());
+  });
+  const cutAll = setTimeout(() => {
+    for (const socket of sockets) socket.destroy();
+  }, CLOSE_GRACE_MS);
+  await closed;
+  clearTimeout(cutAll);
 }

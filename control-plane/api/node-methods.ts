@@ -1,15 +1,23 @@
 /**
- * Methods of the admin API about the installation itself: nodes and how they join, authorities, running sessions, disabled
- * principals, history of manifests. What each takes and answers, without HTTP.
+ * Methods of the admin API about the installation itself: nodes and how they join, authorities, disabled principals. What each takes
+ * and answers, without HTTP.
  */
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
+import type { ConnectRouter } from "@connectrpc/connect";
 import { GatewayError } from "@sluice/core/errors.ts";
-import type { Method } from "./method.ts";
+import { type AuthoritySchema, AuthorityService } from "@sluice/proto/sluice/admin/v1/authority_pb.ts";
+import { type JoinTokenSchema, type NodeSchema, NodeService } from "@sluice/proto/sluice/admin/v1/node_pb.ts";
+import { PrincipalService } from "@sluice/proto/sluice/admin/v1/principal_pb.ts";
 import * as requests from "./node-requests.ts";
 import type {
   AuthoritiesAdmin,
+  AuthoritySummary,
   HistoryAdmin,
   JoinTokensAdmin,
+  JoinTokenSummary,
   NodesAdmin,
+  NodeSummary,
   PrincipalsAdmin,
   SealingAdmin,
   SessionsAdmin,
@@ -26,49 +34,40 @@ export interface InstallationServices {
   readonly joinTokens: JoinTokensAdmin | null;
 }
 
-/** By path below `/`. */
-export function nodeMethods(services: InstallationServices): ReadonlyMap<string, Method> {
-  const { nodes, authorities, sessions, principals, history, sealing } = services;
-  const unary = (name: string, call: (body: unknown) => Promise<unknown>): [string, Method] => [
-    `sluice.admin.v1.${name}`,
-    { kind: "unary", call },
-  ];
-  return new Map([
-    unary("NodeService/List", async (body) => {
-      requests.parseNothing(body);
-      return { nodes: await nodes.list() };
+export function addNodeMethods(router: ConnectRouter, services: InstallationServices): void {
+  const { nodes, authorities, principals, sealing } = services;
+  router.service(NodeService, {
+    list: async () => ({ nodes: (await nodes.list()).map((node) => toNode(node)) }),
+    revoke: async (request) => await done(nodes.revoke(requests.parseRevokeNode(request))),
+    createJoinToken: async (request) => {
+      const { id, token, expiresAt } = await joinTokensOf(services).create(requests.parseCreateJoinToken(request));
+      return { id, token, expiresAt: toTimestamp(expiresAt) };
+    },
+    listJoinTokens: async () => ({ tokens: (await joinTokensOf(services).list()).map((token) => toJoinToken(token)) }),
+    revokeJoinToken: async (request) => await done(joinTokensOf(services).revoke(requests.parseId(request))),
+    sealingRecipients: async (request) => ({ recipients: [...(await sealing.recipients(requests.parseLabels(request)))] }),
+  });
+  router.service(AuthorityService, {
+    list: async () => ({ authorities: (await authorities.list()).map((authority) => toAuthority(authority)) }),
+    rotate: async (request) => ({ authority: toAuthority(await authorities.rotate(requests.parseRotate(request))) }),
+  });
+  router.service(PrincipalService, {
+    disable: async (request) => await done(principals.disable(requests.parseDisable(request))),
+    enable: async (request) => await done(principals.enable(requests.parsePrincipal(request))),
+    list: async () => ({
+      principals: (await principals.list()).map(({ subject, issuer, owner, reason, author, since }) => ({
+        ...(subject === null ? {} : { subject }),
+        ...(issuer === null ? {} : { issuer }),
+        ...(owner === null ? {} : { owner }),
+        reason,
+        author,
+        since: toTimestamp(since),
+      })),
     }),
-    unary("NodeService/Revoke", async (body) => done(nodes.revoke(requests.parseRevokeNode(body)))),
-    unary(
-      "NodeService/CreateJoinToken",
-      async (body) => await joinTokensOf(services).create(requests.parseCreateJoinToken(body)),
-    ),
-    unary("NodeService/ListJoinTokens", async (body) => {
-      requests.parseNothing(body);
-      return { tokens: await joinTokensOf(services).list() };
-    }),
-    unary("NodeService/RevokeJoinToken", async (body) => done(joinTokensOf(services).revoke(requests.parseId(body)))),
-    unary("NodeService/SealingRecipients", async (body) => ({
-      recipients: await sealing.recipients(requests.parseLabels(body)),
-    })),
-    unary("AuthorityService/List", async (body) => {
-      requests.parseNothing(body);
-      return { authorities: await authorities.list() };
-    }),
-    unary("AuthorityService/Rotate", async (body) => await authorities.rotate(requests.parseRotate(body))),
-    unary("SessionService/Kill", async (body) => done(sessions.kill(requests.parseKill(body)))),
-    unary("PrincipalService/Disable", async (body) => done(principals.disable(requests.parseDisable(body)))),
-    unary("PrincipalService/Enable", async (body) => done(principals.enable(requests.parsePrincipal(body)))),
-    unary("PrincipalService/List", async (body) => {
-      requests.parseNothing(body);
-      return { principals: await principals.list() };
-    }),
-    unary("ManifestService/History", async (body) => ({ revisions: await history.list(requests.parseHistory(body)) })),
-    unary("ManifestService/Diff", async (body) => await history.diff(requests.parseRevision(body))),
-  ]);
+  });
 }
 
-async function done(work: Promise<void>): Promise<unknown> {
+async function done(work: Promise<void>): Promise<Record<string, never>> {
   await work;
   return {};
 }
@@ -78,4 +77,56 @@ function joinTokensOf({ joinTokens }: InstallationServices): JoinTokensAdmin {
   throw new GatewayError("unsupported", "No other process may join this installation.", {
     hint: "Set controlPlane.nodes.listen in the configuration and start it again.",
   });
+}
+
+function toNode(node: NodeSummary): MessageInitShape<typeof NodeSchema> {
+  const { role, name, region, labels, addresses, state, softwareVersion, capability, sessions, links } = node;
+  const { snapshot, rejected, enrolledAt, lastSeenAt, certificateExpiresAt } = node;
+  const { control, sessions: sessionsAddress, callers } = addresses;
+  return {
+    role,
+    name,
+    region,
+    labels,
+    state,
+    softwareVersion,
+    capability,
+    sessions,
+    links: [...links],
+    addresses: {
+      ...(control === null ? {} : { control }),
+      ...(sessionsAddress === null ? {} : { sessions: sessionsAddress }),
+      callers: { ...callers },
+    },
+    ...(snapshot === null ? {} : { snapshot: { ...snapshot, sequence: BigInt(snapshot.sequence) } }),
+    ...(rejected === null ? {} : { rejected: { ...rejected, sequence: BigInt(rejected.sequence) } }),
+    enrolledAt: toTimestamp(enrolledAt),
+    ...(lastSeenAt === null ? {} : { lastSeenAt: toTimestamp(lastSeenAt) }),
+    ...(certificateExpiresAt === null ? {} : { certificateExpiresAt: toTimestamp(certificateExpiresAt) }),
+  };
+}
+
+function toJoinToken(token: JoinTokenSummary): MessageInitShape<typeof JoinTokenSchema> {
+  const { id, role, name, labels, hosts, author, createdAt, expiresAt, state, usedBy } = token;
+  return {
+    id,
+    role,
+    labels,
+    hosts: [...hosts],
+    author,
+    state,
+    ...(name === null ? {} : { name }),
+    createdAt: toTimestamp(createdAt),
+    expiresAt: toTimestamp(expiresAt),
+    ...(usedBy === null ? {} : { usedBy }),
+  };
+}
+
+function toAuthority({ fingerprint, state, createdAt, expiresAt }: AuthoritySummary): MessageInitShape<typeof AuthoritySchema> {
+  return { fingerprint, state, createdAt: toTimestamp(createdAt), expiresAt: toTimestamp(expiresAt) };
+}
+
+/** From RFC 3339. */
+function toTimestamp(text: string): Timestamp {
+  return timestampFromDate(new Date(text));
 }

@@ -1,74 +1,74 @@
 /**
- * Bodies of the admin API, from untrusted JSON to typed requests. A field that is not known is refused: a misspelt option must
- * not be silently without effect. Errors name the field, never its value.
+ * Requests of the admin API, from messages of the right shape to values that make sense. That a field is known and of its type was
+ * checked before; here it is what it says. Errors name the field, never its value.
  */
+import { type JsonValue, toJson } from "@bufbuild/protobuf";
+import { ValueSchema } from "@bufbuild/protobuf/wkt";
 import { GatewayError } from "@sluice/core/errors.ts";
 import { parseSessionId, type SessionId } from "@sluice/core/ids.ts";
+import type { ApplyRequest, HistoryRequest } from "@sluice/proto/sluice/admin/v1/manifest_pb.ts";
+import type { ExplainedPrincipal, ExplainLine, ExplainRequest as Question } from "@sluice/proto/sluice/admin/v1/policy_pb.ts";
+import type { MintRequest as MintMessage } from "@sluice/proto/sluice/admin/v1/token_pb.ts";
 import type { ExplainRequest } from "@sluice/rpc/explain.ts";
 import type { MintRequest } from "../identity/development-issuer.ts";
 import type { ManifestFile } from "../interface.ts";
+import type { HistoryAdmin } from "./services.ts";
 
-export type Fields = Readonly<Record<string, unknown>>;
-
-export function parseEmptyRequest(body: unknown): Record<string, never> {
-  fieldsOf(body, "the request", []);
-  return {};
-}
+const HISTORY_MAX = 1_000;
 
 export interface ApplyFilesRequest {
   readonly files: readonly ManifestFile[];
-  readonly author: string | undefined;
+  readonly author: string;
 }
 
-export function parseApplyRequest(body: unknown): ApplyFilesRequest {
-  const { files, author } = fieldsOf(body, "the request", ["files", "author"]);
+export function parseApply({ files, author }: ApplyRequest): ApplyFilesRequest {
   return {
-    files: listOf(files, "files").map((file, at) => {
-      const { path, text } = fieldsOf(file, `files[${at}]`, ["path", "text"]);
-      return { path: storableOf(path, `files[${at}].path`), text: storableOf(text, `files[${at}].text`) };
-    }),
-    author: author === undefined ? undefined : storableOf(author, "author").slice(0, 200),
+    files: files.map(({ path, text }, at) => ({
+      path: storableOf(path, `files[${at}].path`),
+      text: storableOf(text, `files[${at}].text`),
+    })),
+    author: authorOf(author),
   };
 }
 
-export function parseMintRequest(body: unknown): MintRequest {
-  const {
-    subject,
-    groups = [],
-    claims = {},
-    ttlSeconds = 3_600,
-  } = fieldsOf(body, "the request", ["subject", "groups", "claims", "ttlSeconds"]);
-  if (typeof ttlSeconds !== "number") throw wrong("ttlSeconds must be a number");
+export function parseHistory({ kind, name, limit = 100 }: HistoryRequest): Parameters<HistoryAdmin["list"]>[0] {
+  if (limit < 1 || limit > HISTORY_MAX) throw wrong(`limit must be a whole number from 1 to ${HISTORY_MAX}`);
   return {
-    subject: textOf(subject, "subject"),
-    groups: textsOf(groups, "groups"),
-    claims: objectOf(claims, "claims"),
-    ttlSeconds,
+    ...(kind === undefined ? {} : { kind: shortOf(kind, "kind") }),
+    ...(name === undefined ? {} : { name: shortOf(name, "name") }),
+    limit,
   };
 }
 
-export function parseExplainRequest(body: unknown): ExplainRequest {
-  return explainRequestOf(fieldsOf(body, "the request", ["as", "resource", "sql"]), "");
+export function parseRevision({ revision }: { readonly revision: number }): number {
+  if (revision < 1) throw wrong("revision must be a positive whole number");
+  return revision;
+}
+
+export function parseMint({ subject, groups, claims = {}, ttlSeconds = 3_600 }: MintMessage): MintRequest {
+  return { subject, groups, claims, ttlSeconds };
+}
+
+export function parseExplain({ as, resource, sql }: Question): ExplainRequest {
+  return questionOf(as, resource, sql, "");
 }
 
 export interface BatchLine {
   /** Copied to the answer as it is. */
-  readonly id: unknown;
+  readonly id: JsonValue;
   readonly request: ExplainRequest;
 }
 
-export function parseExplainBatchRequest(body: unknown): readonly BatchLine[] {
-  const { lines } = fieldsOf(body, "the request", ["lines"]);
-  return listOf(lines, "lines").map((line, at) => {
-    const fields = fieldsOf(line, `lines[${at}]`, ["id", "as", "resource", "sql"]);
-    return { id: fields["id"] ?? null, request: explainRequestOf(fields, `lines[${at}].`) };
-  });
+export function parseExplainLines(lines: readonly ExplainLine[]): readonly BatchLine[] {
+  return lines.map(({ id, as, resource, sql }, at) => ({
+    id: id === undefined ? null : toJson(ValueSchema, id),
+    request: questionOf(as, resource, sql, `lines[${at}].`),
+  }));
 }
 
 /** A session id that is not shaped like one is simply not found. */
-export function parseSessionRequest(body: unknown): SessionId {
-  const { id } = fieldsOf(body, "the request", ["id"]);
-  const sessionId = parseSessionId(textOf(id, "id"));
+export function parseSession({ id }: { readonly id: string }): SessionId {
+  const sessionId = parseSessionId(id);
   if (sessionId === undefined) throw sessionNotFound();
   return sessionId;
 }
@@ -77,54 +77,31 @@ export function sessionNotFound(): GatewayError {
   return new GatewayError("not_found", "There is no session with this id.", { hint: "`sluice sessions list` shows the ids." });
 }
 
-function explainRequestOf(fields: Fields, at: string): ExplainRequest {
-  const { sub, groups = [], iss, claims } = fieldsOf(fields["as"], `${at}as`, ["sub", "groups", "iss", "claims"]);
-  const sql = typeof fields["sql"] === "string" ? [fields["sql"]] : textsOf(fields["sql"], `${at}sql`);
+function questionOf(as: ExplainedPrincipal | undefined, resource: string, sql: readonly string[], at: string): ExplainRequest {
+  if (as === undefined) throw wrong(`${at}as is missing`);
   if (sql.length === 0) throw wrong(`${at}sql holds no statement`);
+  const { sub, groups, iss, claims } = as;
   return {
-    as: {
-      sub: textOf(sub, `${at}as.sub`),
-      groups: textsOf(groups, `${at}as.groups`),
-      ...(iss === undefined ? {} : { iss: textOf(iss, `${at}as.iss`) }),
-      ...(claims === undefined ? {} : { claims: objectOf(claims, `${at}as.claims`) }),
-    },
-    resource: textOf(fields["resource"], `${at}resource`),
+    as: { sub, groups, ...(iss === undefined ? {} : { iss }), ...(claims === undefined ? {} : { claims }) },
+    resource,
     sql,
   };
 }
 
-export function fieldsOf(value: unknown, at: string, known: readonly string[]): Fields {
-  const fields = objectOf(value, at);
-  const unknown = Object.keys(fields).find((name) => !known.includes(name));
-  if (unknown !== undefined) {
-    const names = known.length === 0 ? "it takes none" : `it takes ${known.join(", ")}`;
-    throw wrong(`${at} has a field that is not known (${JSON.stringify(unknown.slice(0, 60))}); ${names}`);
-  }
-  return fields;
+/** Who stands in the history. */
+export function authorOf(author: string | undefined): string {
+  return author === undefined ? "admin" : shortOf(author, "author");
 }
 
-export function objectOf(value: unknown, at: string): Fields {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) throw wrong(`${at} must be a JSON object`);
-  return value as Fields; // an object by the check above
-}
-
-export function listOf(value: unknown, at: string): readonly unknown[] {
-  if (!Array.isArray(value)) throw wrong(`${at} must be a list`);
-  return value;
-}
-
-function textsOf(value: unknown, at: string): readonly string[] {
-  return listOf(value, at).map((one, index) => textOf(one, `${at}[${index}]`));
-}
-
-export function textOf(value: unknown, at: string): string {
-  if (typeof value !== "string") throw wrong(`${at} must be a text`);
-  return value;
+/** One line of at most 200 characters: it is kept, listed and told. */
+export function shortOf(text: string, at: string): string {
+  // oxlint-disable-next-line no-control-regex -- they are what is looked for
+  if (text.length > 200 || /[\u0000-\u001f\u007f]/.test(text)) throw wrong(`${at} must be one line of at most 200 characters`);
+  return text;
 }
 
 /** PostgreSQL keeps any text but NUL. Statements to explain may hold one: judging them is the gateway's business. */
-function storableOf(value: unknown, at: string): string {
-  const text = textOf(value, at);
+function storableOf(text: string, at: string): string {
   if (text.includes("\0")) throw wrong(`${at} holds a NUL character`);
   return text;
 }

@@ -428,7 +428,7 @@ describe("nodes", () => {
 
 describe("explanations", () => {
   it("are given by a connected gateway; its refusal is passed on; without one there is none", async () => {
-    const question = { as: { sub: "ada", groups: [] }, resource: "orders", sql: "select 1" };
+    const question = { as: { sub: "ada", groups: [] }, resource: "orders", sql: ["select 1"] };
     await expect(a.call("PolicyService/Explain", question)).rejects.toThrow("analysis_unavailable");
     const gateway = connect(a, await identityOf("gateway", "g1"));
     await until(
@@ -440,11 +440,11 @@ describe("explanations", () => {
       () => gateway.all("explain"),
       (got) => got.length === 1,
     );
-    expect(JSON.parse(explain?.request ?? "")).toEqual({ ...question, sql: ["select 1"] });
+    expect(JSON.parse(explain?.request ?? "")).toEqual(question);
     const requestId = explain?.requestId ?? "";
     const decision = JSON.stringify({ id: "d_x", effect: "allow" });
     gateway.send({ report: { case: "explainAnswer", value: { requestId, outcome: { case: "decision", value: decision } } } });
-    expect(await asked).toMatchObject({ effect: "allow" });
+    expect(await asked).toMatchObject({ decision: { effect: "allow" } });
 
     const refused = a.call("PolicyService/Explain", question);
     const [, second] = await until(

@@ -4,10 +4,15 @@ import { request } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { create, type DescMethod, fromJson, type JsonValue, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import type { Config } from "@sluice/core/config.ts";
 import { defaultLimits, type Limits } from "@sluice/core/limits.ts";
 import { systemClock, systemRandom } from "@sluice/core/system.ts";
+import { ManifestService } from "@sluice/proto/sluice/admin/v1/manifest_pb.ts";
+import { NodeService } from "@sluice/proto/sluice/admin/v1/node_pb.ts";
+import { PolicyService } from "@sluice/proto/sluice/admin/v1/policy_pb.ts";
+import { PrincipalService } from "@sluice/proto/sluice/admin/v1/principal_pb.ts";
+import { SessionService } from "@sluice/proto/sluice/admin/v1/session_pb.ts";
 import { SignedContentSchema } from "@sluice/proto/sluice/common/v1/common_pb.ts";
 import {
   type Directory,
@@ -18,6 +23,7 @@ import {
 } from "@sluice/proto/sluice/control/v1/control_pb.ts";
 import type { DuplexCall, GrpcChannel } from "@sluice/rpc/grpc.ts";
 import { dialGrpc } from "@sluice/rpc/grpc/channel.ts";
+import { toPlainJson } from "@sluice/rpc/plain-json.ts";
 import { openNodeIdentity } from "@sluice/rpc/identity/open.ts";
 import type { NodeIdentity } from "@sluice/rpc/node-identity.ts";
 import { pino } from "pino";
@@ -114,7 +120,15 @@ async function callAdmin(plane: ControlPlane, method: string, body: unknown): Pr
     outgoing.on("error", reject);
     outgoing.end(JSON.stringify(body));
   });
-  return JSON.parse(text) as Readonly<Record<string, unknown>>; // every answer of the API is an object
+  const { output } = methodOf(method);
+  return toPlainJson(output, fromJson(output, JSON.parse(text) as JsonValue)); // just parsed
+}
+
+function methodOf(name: string): DescMethod {
+  const services = [ManifestService, NodeService, PolicyService, PrincipalService, SessionService];
+  const method = services.flatMap(({ methods }) => methods).find((one) => `${one.parent.name}/${one.name}` === name);
+  if (method === undefined) throw new Error(`no such method: ${name}`);
+  return method;
 }
 
 export type FakeRole = "gateway" | "agent" | "recorder";
