@@ -17,6 +17,7 @@ const GENERATED: readonly Generated[] = [
   { script: "manifest/print-schema.ts", product: "docs/reference/manifest.schema.json" },
   { script: "tools/print-configuration.ts", product: "docs/reference/configuration.md" },
   { script: "tools/print-statements.ts", product: "docs/reference/statements.md" },
+  { script: "tools/print-metrics.ts", product: "docs/reference/metrics.md" },
 ];
 
 const TIMEOUT_MS = 60_000;
