@@ -19,6 +19,14 @@ export interface LoadedConfig {
  * every fault on a line of its own.
  */
 export async function loadConfig(file: string, dataDirectory: string, base: string): Promise<LoadedConfig> {
+  const config = await loadConfigAlone(file, dataDirectory, base);
+  // A new installation may have nothing to declare yet: it starts, and refuses everything.
+  const paths = config.manifests.map((manifest) => shownFrom(base, manifest));
+  return { config, manifestFiles: await readManifestFiles(paths, base, { mayBeEmpty: true }) };
+}
+
+/** The same without the manifests, for what is done to a store by hand: they may be elsewhere. */
+export async function loadConfigAlone(file: string, dataDirectory: string, base: string): Promise<Config> {
   const absolute = path.resolve(base, file);
   const text = await readFile(absolute, "utf8").catch((error: unknown) => {
     throw new GatewayError("config_invalid", `The configuration file ${file} does not exist or may not be read.`, {
@@ -32,9 +40,7 @@ export async function loadConfig(file: string, dataDirectory: string, base: stri
       hint: "docs/reference/configuration.md shows a valid one.",
     });
   }
-  // A new installation may have nothing to declare yet: it starts, and refuses everything.
-  const paths = parsed.config.manifests.map((manifest) => shownFrom(base, manifest));
-  return { config: parsed.config, manifestFiles: await readManifestFiles(paths, base, { mayBeEmpty: true }) };
+  return parsed.config;
 }
 
 /** Relative where that is shorter to read in a message. */

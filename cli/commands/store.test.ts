@@ -74,6 +74,38 @@ it("carries an installation to another place and under another key", async () =>
   expect(again).toMatchObject({ status: 1, err: expect.stringContaining("not empty") as unknown });
 }, 60_000);
 
+it("makes no store where none was, and no backup of it", async () => {
+  const mistyped = ["--config", "first.yaml", "--data-dir", "nowhere"];
+  for (const args of [
+    ["backup", "nothing.backup"],
+    ["change-key", "--to-file", "second.key"],
+  ]) {
+    const refused = await sluice(...args, ...mistyped);
+    expect(refused).toMatchObject({ status: 1, out: "", err: expect.stringContaining("There is no embedded store") as unknown });
+  }
+  for (const name of ["nothing.backup", "nowhere"]) await expect(stat(join(directory, name))).rejects.toThrow("ENOENT");
+  const missing = await sluice("restore", "nothing.backup", "--config", "first.yaml", "--data-dir", "c");
+  expect(missing).toMatchObject({ status: 1, err: expect.stringContaining("nothing.backup cannot be used (ENOENT)") as unknown });
+});
+
+it("leaves a store alone that a control plane uses", async () => {
+  const dataDirectory = join(directory, "used");
+  const loaded = await loadConfig("first.yaml", dataDirectory, directory);
+  const parts = { explainer: null, recordings: null, limits: defaultLimits, clock: systemClock, random: systemRandom, log };
+  const controlPlane = await startControlPlane({ ...loaded, dataDirectory, ...parts });
+  try {
+    for (const args of [
+      ["backup", "used.backup"],
+      ["restore", "store.backup"],
+    ]) {
+      const refused = await sluice(...args, "--config", "first.yaml", "--data-dir", "used");
+      expect(refused).toMatchObject({ status: 1, out: "", err: expect.stringContaining("in use by process") as unknown });
+    }
+  } finally {
+    await controlPlane.close();
+  }
+}, 60_000);
+
 it("wants to know where the new key is, from one place", async () => {
   const common = ["change-key", "--config", "first.yaml"];
   expect(await sluice(...common)).toMatchObject({ status: 2 });

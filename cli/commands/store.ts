@@ -1,12 +1,16 @@
 /**
  * `sluice store …`: backs up, restores and re-encrypts what control planes keep. Acts on the store that a control plane's configuration
- * names, not on a running installation. It must never print a key.
+ * names, not on a running installation. It must never print a key, nor make a store where none was: the backup of a mistyped directory
+ * would be an empty one that looks good.
  */
+import { stat } from "node:fs/promises";
 import path from "node:path";
 import { defaultLimits } from "@sluice/core/limits.ts";
 import { systemRandom } from "@sluice/core/system.ts";
 import type { Command } from "commander";
-import type { Config, KeySource } from "@sluice/core/config.ts";
+import type { MaintenanceOptions } from "@sluice/control-plane/store/maintenance.ts";
+import type { KeySource } from "@sluice/core/config.ts";
+import { GatewayError } from "@sluice/core/errors.ts";
 import { type CommandContext, UsageError } from "../context.ts";
 import { createLog } from "../log.ts";
 
@@ -29,11 +33,11 @@ export function addStoreCommands(program: Command, context: CommandContext): voi
     store
       .command("backup <file>")
       .description(
-        "write everything into one file, from one moment; control planes may go on where the store is a server of its own",
+        "write everything into one file, from one moment; control planes may go on where the store is a server of its own (use the version that they run: a newer one migrates the store)",
       ),
   ).action(async (file: string, options: StoreOptions) => {
     const { backupToFile } = await import("@sluice/control-plane/store/maintenance.ts");
-    const { rows, madeAt } = await backupToFile(await target(options, context), path.resolve(context.workingDirectory, file));
+    const { rows, madeAt } = await backupToFile(await existing(options, context), path.resolve(context.workingDirectory, file));
     context.out(`${rows} rows of ${madeAt} are in ${file}\n`);
     context.err("Keys in it are encrypted: to restore it you need the encryption key too, kept elsewhere.\n");
   });
@@ -58,7 +62,7 @@ export function addStoreCommands(program: Command, context: CommandContext): voi
     const { changeEncryptionKey } = await import("@sluice/control-plane/store/maintenance.ts");
     const { environment: readEnvironment } = context;
     const changed = await changeEncryptionKey({
-      ...(await target(options, context)),
+      ...(await existing(options, context)),
       to,
       readEnvironment,
       random: systemRandom,
@@ -75,13 +79,20 @@ function withStoreOptions(command: Command): Command {
     .option("--data-dir <directory>", "its data directory", DEFAULT_DATA_DIRECTORY);
 }
 
-async function target(
-  options: StoreOptions,
-  context: CommandContext,
-): Promise<{ config: Config["controlPlane"]; dataDirectory: string; log: ReturnType<typeof createLog> }> {
+async function existing(options: StoreOptions, context: CommandContext): Promise<MaintenanceOptions> {
+  const found = await target(options, context);
+  if (found.config.store.kind !== "embedded") return found;
+  const directory = await stat(path.join(found.dataDirectory, "store")).catch(() => undefined);
+  if (directory?.isDirectory() === true) return found;
+  throw new GatewayError("not_found", `There is no embedded store in ${found.dataDirectory}.`, {
+    hint: "Give --data-dir as the control plane, or `sluice up`, has it.",
+  });
+}
+
+async function target(options: StoreOptions, context: CommandContext): Promise<MaintenanceOptions> {
   const dataDirectory = path.resolve(context.workingDirectory, options.dataDir);
-  const { loadConfig } = await import("../config-file.ts");
-  const { config } = await loadConfig(options.config, dataDirectory, context.workingDirectory);
+  const { loadConfigAlone } = await import("../config-file.ts");
+  const config = await loadConfigAlone(options.config, dataDirectory, context.workingDirectory);
   const log = createLog(context.environment("SLUICE_LOG_LEVEL") ?? "error");
   return { config: config.controlPlane, dataDirectory, log };
 }
