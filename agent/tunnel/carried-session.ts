@@ -42,6 +42,11 @@ export class CarriedSession {
     this.#options = options;
   }
 
+  /** Its name. */
+  get resource(): string {
+    return this.#options.resource.name;
+  }
+
   /** Answers the gateway. Throws GatewayError when the target was not opened; the gateway has been told then. `signal`: it has gone. */
   async open(signal: AbortSignal): Promise<void> {
     const { dialed, open, resource, agentLink } = this.#options;

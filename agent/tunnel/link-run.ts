@@ -235,6 +235,7 @@ export class LinkRun {
     try {
       if (rest.length > 0) throw notBound("something came before the agent had answered");
       const { open } = await this.#redeem(dialed, binding);
+      this.#warm.bound(true);
       about = { gateway, session: open.sessionId, resource: open.resource, database: open.database, account: open.account };
       if (context.draining()) throw new GatewayError("draining", "The agent is shutting down.");
       if (context.sessions() >= context.limits.sessionsMax) {
@@ -251,6 +252,7 @@ export class LinkRun {
       const error = toGatewayError(thrown);
       guard.lift();
       if (session === undefined) {
+        if (error.code === "unauthorized") this.#warm.bound(false);
         context.refused();
         if (!dialed.socket.destroyed) refuse(dialed, error);
       }
@@ -357,7 +359,7 @@ const refusals: Readonly<Record<Extract<Redemption, { kind: "refused" }>["reason
 
 /** All of `wanted`, with these values. */
 export function carries(labels: Readonly<Record<string, string>>, wanted: Readonly<Record<string, string>>): boolean {
-  return Object.entries(wanted).every(([name, value]) => labels[name] === value);
+  return Object.entries(wanted).every(([name, value]) => Object.hasOwn(labels, name) && labels[name] === value);
 }
 
 /** Until the agent has answered, the gateway may say nothing; that it goes is seen, because the socket is read. */

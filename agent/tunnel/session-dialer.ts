@@ -2,6 +2,7 @@
  * Dials session connections: TLS 1.3 with the agent's certificate of the moment to one gateway, which proves to be the one that
  * was dialled before anything else happens. Never sends a byte of its own.
  */
+import type { X509Certificate } from "node:crypto";
 import { once } from "node:events";
 import { connect, createSecureContext, type SecureContext, type TLSSocket } from "node:tls";
 import type { Clock } from "@sluice/core/clock.ts";
@@ -16,6 +17,8 @@ export interface DialedGateway {
   readonly socket: TLSSocket;
   /** As the certificate of this very connection says. */
   readonly gateway: NodeCertificate;
+  /** Itself: a connection that has carried bytes does not tell it any more. */
+  readonly certificate: X509Certificate;
 }
 
 /** Shorter than the idle timeouts of common firewalls; finds a peer that vanished without a word. */
@@ -26,6 +29,8 @@ export class GatewayDialer {
   readonly #clock: Clock;
   #context: SecureContext | undefined;
   readonly #stopFollowing: () => void;
+  /** By gateway, the newest that it has shown. */
+  readonly #newest = new Map<string, NodeCertificate>();
 
   constructor(identity: NodeIdentity, clock: Clock) {
     this.#identity = identity;
@@ -45,6 +50,16 @@ export class GatewayDialer {
     const { dialed, handshakeMs } = await this.#dial(address, gateway, "h2", signal);
     dialed.socket.destroy();
     return handshakeMs;
+  }
+
+  /** The newest certificate that the gateway has shown here; undefined when it was never dialled, or was forgotten. */
+  newestOf(gateway: string): NodeCertificate | undefined {
+    return this.#newest.get(gateway);
+  }
+
+  /** Keeps what is known of these gateways alone. */
+  forgetOthers(gateways: ReadonlySet<string>): void {
+    for (const name of this.#newest.keys()) if (!gateways.has(name)) this.#newest.delete(name);
   }
 
   close(): void {
@@ -77,7 +92,7 @@ export class GatewayDialer {
       });
       await connected(socket, signal);
       const handshakeMs = this.#clock.monotonicMs() - connectedMs;
-      return { dialed: { socket, gateway: this.#check(socket, gateway, protocol) }, handshakeMs };
+      return { dialed: { socket, ...this.#check(socket, gateway, protocol) }, handshakeMs };
     } catch (cause) {
       socket?.destroy();
       if (cause instanceof GatewayError) throw cause;
@@ -85,14 +100,16 @@ export class GatewayDialer {
     }
   }
 
-  #check(socket: TLSSocket, name: string, protocol: string): NodeCertificate {
+  #check(socket: TLSSocket, name: string, protocol: string): Pick<DialedGateway, "gateway" | "certificate"> {
     const certificate = socket.getPeerX509Certificate();
-    const verdict = certificate === undefined ? undefined : verifyNode(certificate, this.#identity, this.#clock.nowMs());
-    if (verdict?.kind !== "node") throw notThatGateway(name, verdict?.reason ?? "no certificate");
+    if (certificate === undefined) throw notThatGateway(name, "no certificate");
+    const verdict = verifyNode(certificate, this.#identity, this.#clock.nowMs());
+    if (verdict.kind !== "node") throw notThatGateway(name, verdict.reason);
     const { node } = verdict;
     if (node.role !== "gateway" || node.name !== name) throw notThatGateway(name, `it is the ${node.role} ${node.name}`);
     if (socket.alpnProtocol !== protocol) throw notThatGateway(name, "it speaks another protocol there");
-    return node;
+    if (node.notBeforeMs >= (this.#newest.get(name)?.notBeforeMs ?? 0)) this.#newest.set(name, node);
+    return { gateway: node, certificate };
   }
 
   #secureContext(): SecureContext {

@@ -210,6 +210,83 @@ describe("what is refused", () => {
     await until(() => gateway.connections.size === 0 && agent.tunnel.status().sessions === 0);
     expect(agent.targets.opened[0]?.destroyed).toBe(true);
   });
+
+  describe("a session whose connection was made with a certificate that has run out", () => {
+    let aheadMs = 0;
+    const clock = { nowMs: () => Date.now() + aheadMs, monotonicMs: () => systemClock.monotonicMs() };
+    const dayMs = 24 * 3_600_000;
+
+    /** The gateway shows a newer certificate, the agent has seen it, and a day has passed. */
+    async function aged(newer: {
+      readonly notAfterMs: number;
+    }): Promise<Awaited<ReturnType<typeof linked>> & { open: FakeOpen }> {
+      aheadMs = 0;
+      const all = await linked({}, { clock });
+      const open = all.gateway.open();
+      await open.answer;
+      all.gatewayIdentity.replace(
+        await authority.issue({ role: "gateway", name: "g1", notBeforeMs: Date.now() - 60_000, ...newer }),
+      );
+      const measured = vi.spyOn(all.agent, "statusChanged");
+      await until(() => measured.mock.calls.length >= 3);
+      aheadMs = dayMs + 3_600_000;
+      return { ...all, open };
+    }
+
+    test("goes on while the gateway has another", async () => {
+      const { open, agent } = await aged({ notAfterMs: Date.now() + 10 * dayMs });
+      const measured = vi.spyOn(agent, "statusChanged");
+      await until(() => measured.mock.calls.length >= 3);
+      expect(await echo(open.socket, "SELECT 1")).toBe("SELECT 1");
+    });
+
+    test("is cut when the gateway is revoked, though no list of revocations names what has ended long ago", async () => {
+      const { open, agent, identity, gatewayIdentity } = await aged({ notAfterMs: Date.now() + 10 * dayMs });
+      open.socket.resume();
+      identity.trust(authority.trust([gatewayIdentity.self.serial]));
+      await until(() => open.socket.destroyed && agent.tunnel.status().sessions === 0);
+    });
+
+    test("is cut when the gateway has no other", async () => {
+      const { open, agent } = await aged({ notAfterMs: Date.now() + dayMs });
+      open.socket.resume();
+      await until(() => open.socket.destroyed && agent.tunnel.status().sessions === 0);
+    });
+  });
+
+  test("a gateway that goes on with a resource that the agent has no more, or that it may not serve any more", async () => {
+    const { gateway, agent } = await linked({ labels: { team: "shop" } });
+    agent.resources.set("other", resource({ name: "other" }));
+    agent.resources.set("stays", resource({ name: "stays" }));
+    const opens: FakeOpen[] = [];
+    for (const name of ["orders", "other", "stays"]) {
+      await until(() => gateway.idle.length > 0);
+      const open = gateway.open({ resource: name });
+      expect(await outcomeOf(open)).toHaveProperty("parameters");
+      opens.push(open);
+    }
+    agent.resources.delete("orders");
+    agent.resources.set("other", resource({ name: "other", labels: { team: "payroll" } }));
+    agent.tunnel.resourcesChanged();
+    for (const open of opens.slice(0, 2)) open.socket.resume();
+    await until(() => opens[0]?.socket.destroyed === true && opens[1]?.socket.destroyed === true);
+    expect(await echo(opens[2]!.socket, "SELECT 1")).toBe("SELECT 1");
+  });
+
+  test("a gateway that uses connections up without binding them makes the agent dial ever more slowly", async () => {
+    const { gateway, agent } = await linked();
+    let taken = 0;
+    const endsAtMs = performance.now() + 1_500;
+    while (performance.now() < endsAtMs) {
+      if (gateway.idle.length === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+      else {
+        gateway.open({ proof: new Uint8Array(32) });
+        taken += 1;
+      }
+    }
+    await until(() => agent.tunnel.refusedOpens > 0);
+    expect(taken).toBeLessThan(30);
+  });
 });
 
 describe("the end of a session", () => {

@@ -16,6 +16,7 @@ import type { Logger } from "pino";
 import { fraction } from "./backoff.ts";
 import type { CarriedSession } from "./carried-session.ts";
 import { GatewayLink } from "./gateway-link.ts";
+import { carries } from "./link-run.ts";
 import { measureGateways } from "./measure.ts";
 import { type DialedGateway, GatewayDialer } from "./session-dialer.ts";
 import type { AgentResources, TunnelContext } from "./tunnel-context.ts";
@@ -61,6 +62,8 @@ const SHORT_MEASURE_MS = 1_500;
 /** The directory changes in bursts. */
 const DIRECTORY_SETTLE_MS = 50;
 const DRAIN_CHECK_MS = 50;
+/** Gateways end sessions that are not allowed any more by themselves, with a reason for the caller; those that do not are cut after this. */
+const LEAVE_RESOURCE_MS = 2_000;
 
 class AgentTunnel implements Tunnel {
   readonly #options: TunnelOptions;
@@ -75,6 +78,7 @@ class AgentTunnel implements Tunnel {
   readonly #stops: (() => void)[] = [];
   #choice: NearestChoice = noChoice;
   #wake: () => void = () => undefined;
+  #review: NodeJS.Timeout | undefined;
   #draining = false;
   #refused = 0;
   readonly #done: Promise<void>;
@@ -126,12 +130,14 @@ class AgentTunnel implements Tunnel {
   }
 
   resourcesChanged(): void {
-    for (const link of this.#links.values()) link.sayHealth();
+    this.#sayHealth();
+    clearTimeout(this.#review);
+    this.#review = setTimeout(() => this.#cutDisallowed(), LEAVE_RESOURCE_MS).unref();
   }
 
   async drain(): Promise<void> {
     this.#draining = true;
-    this.resourcesChanged();
+    this.#sayHealth();
     this.#options.control.statusChanged();
     const endsAtMs = this.#options.clock.monotonicMs() + this.#options.limits.drainTimeoutMs;
     while (this.#carried.size > 0 && this.#options.clock.monotonicMs() < endsAtMs) await delay(DRAIN_CHECK_MS);
@@ -140,12 +146,17 @@ class AgentTunnel implements Tunnel {
   async close(): Promise<void> {
     this.#draining = true;
     this.#closing.abort(new Error("the agent is shutting down"));
+    clearTimeout(this.#review);
     for (const stop of this.#stops) stop();
     this.#wake();
     for (const session of this.#carried.keys()) session.destroy();
     await Promise.all([this.#done, ...[...this.#links.values()].map((link) => link.close())]);
     this.#links.clear();
     this.#dialer.close();
+  }
+
+  #sayHealth(): void {
+    for (const link of this.#links.values()) link.sayHealth();
   }
 
   /** Measures from time to time and whenever the directory has changed, and goes by what it finds. */
@@ -157,6 +168,7 @@ class AgentTunnel implements Tunnel {
       this.#wake = resolve;
       this.#apply(); // what is gone or drains is left at once
       await this.#measure();
+      this.#recheck(); // certificates run out without anybody saying so
       this.#choose();
       const pauseMs = (this.#isShort ? SHORT_MEASURE_MS : limits.gatewayMeasureMs) * (0.8 + 0.4 * fraction(random));
       const pausing = new AbortController();
@@ -251,20 +263,47 @@ class AgentTunnel implements Tunnel {
     return this.#options.control.directory.filter(({ role, addresses }) => role === "gateway" && addresses.control !== null);
   }
 
-  /** Own certificate, authorities or revocations changed: gateways that are not accepted any more carry nothing on. */
+  /** Own certificate, authorities or revocations changed, or time passed: gateways that are not accepted any more carry nothing on. */
   #recheck(): void {
-    const { identity, clock } = this.#options;
-    const isAccepted = ({ socket, gateway }: DialedGateway): boolean => {
-      const certificate = socket.getPeerX509Certificate();
-      if (certificate === undefined) return !identity.isRevoked(gateway.serial);
-      const verdict = verifyNode(certificate, identity, clock.nowMs());
-      // One that has only run out proved itself when it was dialled; its sessions end by themselves.
-      return verdict.kind === "node" || verdict.reason === "expired";
-    };
+    if (this.#closing.signal.aborted) return;
+    const isAccepted = (dialed: DialedGateway): boolean => this.#isAccepted(dialed);
     for (const link of this.#links.values()) link.recheck(isAccepted);
     for (const [session, dialed] of this.#carried) {
       if (isAccepted(dialed)) continue;
       this.#options.log.warn({ gateway: dialed.gateway.name }, "session cut: the gateway's certificate is not accepted any more");
+      session.destroy();
+    }
+    const carrying = [...this.#carried.values()].map(({ gateway }) => gateway.name);
+    this.#dialer.forgetOthers(new Set([...this.#gateways().map(({ name }) => name), ...this.#links.keys(), ...carrying]));
+  }
+
+  /**
+   * A session may outlive the certificate that it began with, but not the gateway's standing: one that was withdrawn long after shows in
+   * no list of revocations by its first certificates, and one that has no valid certificate any more is nobody.
+   */
+  #isAccepted({ certificate, gateway }: DialedGateway): boolean {
+    const { identity, clock } = this.#options;
+    const newest = this.#dialer.newestOf(gateway.name) ?? gateway;
+    if (identity.isRevoked(gateway.serial) || identity.isRevoked(newest.serial)) return false;
+    const verdict = verifyNode(certificate, identity, clock.nowMs());
+    return verdict.kind === "node" || (verdict.reason === "expired" && newest.notAfterMs > clock.nowMs());
+  }
+
+  /** A gateway that goes on with a resource which it may not serve any more, or which is gone, is not trusted to end that. */
+  #cutDisallowed(): void {
+    const { resources, identity, log } = this.#options;
+    for (const [session, { gateway }] of this.#carried) {
+      const resource = resources.find(session.resource);
+      if (
+        resource !== undefined &&
+        carries(identity.self.labels, resource.agents ?? {}) &&
+        carries(resource.labels, gateway.labels)
+      )
+        continue;
+      log.warn(
+        { gateway: gateway.name, resource: session.resource },
+        "session cut: the gateway may not serve this resource any more",
+      );
       session.destroy();
     }
   }

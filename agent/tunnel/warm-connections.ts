@@ -51,6 +51,12 @@ export class WarmConnections {
     this.#refill();
   }
 
+  /** Whether a connection was bound as it should be: a gateway that only uses them up is asked ever more slowly. */
+  bound(well: boolean): void {
+    if (well) this.#failures = 0;
+    else void this.#pause();
+  }
+
   /** Closes idle connections to gateways that are not accepted any more. */
   recheck(isAccepted: (dialed: DialedGateway) => boolean): void {
     for (const dialed of this.#idle) if (!isAccepted(dialed)) dialed.socket.destroy();
@@ -103,7 +109,6 @@ export class WarmConnections {
         if (decoded === undefined) return;
         socket.off("data", onData).off("close", onClose);
         this.#idle.delete(dialed);
-        this.#failures = 0;
         this.#options.onBound(dialed, decoded.value, decoded.rest);
         this.#refill();
       } catch (error) {

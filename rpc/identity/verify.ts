@@ -29,9 +29,10 @@ export function verifyNode(
   const authorities = splitPem(identity.material.authorities).map((pem) => new X509Certificate(pem));
   const others = between.map((der) => new X509Certificate(Buffer.from(der)));
   if (findAuthority(leaf, others, authorities, nowMs) === null) return { kind: "refused", reason: "untrusted" };
+  // First: who is lenient with a certificate that has only run out must hear that it was withdrawn.
+  if (identity.isRevoked(node.serial)) return { kind: "refused", reason: "revoked" };
   if (nowMs < node.notBeforeMs) return { kind: "refused", reason: "not_yet_valid" };
   if (nowMs >= node.notAfterMs) return { kind: "refused", reason: "expired" };
-  if (identity.isRevoked(node.serial)) return { kind: "refused", reason: "revoked" };
   return { kind: "node", node };
 }
 
