@@ -4,6 +4,8 @@ import type { Limits } from "@sluice/core/limits.ts";
 import type { Random } from "@sluice/core/random.ts";
 import type { Spool } from "@sluice/events/spool.ts";
 import type { AgentLink } from "@sluice/rpc/agent-link.ts";
+import type { GatewayMetrics } from "@sluice/telemetry/gateway-metrics.ts";
+import type { Traces } from "@sluice/telemetry/session-trace.ts";
 import type { Logger } from "pino";
 import type { Analyser } from "./analysis/analyser.ts";
 import type { TokenVerifier } from "./identity/token-verifier.ts";
@@ -31,4 +33,6 @@ export interface GatewayParts {
   readonly random: Random;
   readonly log: Logger;
   readonly draining: () => boolean;
+  readonly metrics: GatewayMetrics;
+  readonly traces: Traces;
 }

@@ -12,6 +12,8 @@ import type { Spool } from "@sluice/events/spool.ts";
 import type { AgentLink } from "@sluice/rpc/agent-link.ts";
 import type { DecisionExplainer } from "@sluice/rpc/explain.ts";
 import type { SnapshotSource } from "@sluice/rpc/snapshot-source.ts";
+import { type GatewayMetrics, noGatewayMetrics } from "@sluice/telemetry/gateway-metrics.ts";
+import { noTraces, type Traces } from "@sluice/telemetry/session-trace.ts";
 import type { Logger } from "pino";
 import { Analyser } from "./analysis/analyser.ts";
 import { drivers } from "./drivers/table.ts";
@@ -43,6 +45,8 @@ export interface GatewayOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
+  readonly metrics?: GatewayMetrics;
+  readonly traces?: Traces;
 }
 
 export interface Gateway {
@@ -88,6 +92,8 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     random,
     log,
     draining: () => draining,
+    metrics: options.metrics ?? noGatewayMetrics,
+    traces: options.traces ?? noTraces,
   };
   const close = async (): Promise<void> => {
     stopLooking();

@@ -6,7 +6,8 @@ import { afterEach, describe, expect, it } from "vitest";
 import { createGatewayMetrics, type GatewayFacts } from "./gateway-metrics.ts";
 import { createMeter, SERIES_MAX } from "./meter.ts";
 import { type Operations, serveOperations } from "./operations.ts";
-import { createTraces, noTraces, notTraced } from "./traces.ts";
+import { noTraces, notTraced } from "./session-trace.ts";
+import { createTraces } from "./traces.ts";
 
 const log = pino({ level: "silent" });
 const closers: (() => Promise<void>)[] = [];

@@ -7,26 +7,7 @@ import { context, SpanKind, SpanStatusCode, trace, type Span, type Tracer } from
 import { OTLPTraceExporter } from "@opentelemetry/exporter-trace-otlp-http";
 import { resourceFromAttributes } from "@opentelemetry/resources";
 import { BatchSpanProcessor, TraceIdRatioBasedSampler, ParentBasedSampler, TracerProvider } from "@opentelemetry/sdk-trace";
-
-export interface Traces {
-  session(resource: string, sessionId: string): SessionTrace;
-  /** Sends what is left, within a bounded time. */
-  close(): Promise<void>;
-}
-
-export interface SessionTrace {
-  /** False: nothing is made of what is told here. */
-  readonly sampled: boolean;
-  /** Begins the span of the target connection; call what it returns with `null` or the code it failed with. */
-  openTarget(): (code: string | null) => void;
-  statement(phase: string): StatementTrace;
-  end(code: string): void;
-}
-
-export interface StatementTrace {
-  decided(effect: string, rule: string, statementClass: string): void;
-  end(rows: number, ok: boolean): void;
-}
+import { notTraced, type SessionTrace, type Traces } from "./session-trace.ts";
 
 export interface TracesOptions {
   /** Such as http://127.0.0.1:4318/v1/traces. */
@@ -117,15 +98,4 @@ function finish(span: Span, code: string | null): void {
   span.end();
 }
 
-const notTracedStatement: StatementTrace = { decided: () => {}, end: () => {} };
-const notTracedTarget = (): void => {};
-
-/** For sessions that were not chosen, and where there is no collector. */
-export const notTraced: SessionTrace = {
-  sampled: false,
-  openTarget: () => notTracedTarget,
-  statement: () => notTracedStatement,
-  end: () => {},
-};
-
-export const noTraces: Traces = { session: () => notTraced, close: () => Promise.resolve() };
+export { noTraces, type Traces } from "./session-trace.ts";

@@ -12,6 +12,8 @@ import { catalogOf, effectOf, principal, statement } from "@sluice/inspect/polic
 import type { Analysis, StatementModel } from "@sluice/inspect/sql/model.ts";
 import type { AgentLink, OpenTargetRequest, TargetConnection } from "@sluice/rpc/agent-link.ts";
 import type { SnapshotSource } from "@sluice/rpc/snapshot-source.ts";
+import { noGatewayMetrics } from "@sluice/telemetry/gateway-metrics.ts";
+import { noTraces } from "@sluice/telemetry/session-trace.ts";
 import pino from "pino";
 import { afterEach, describe, expect, test } from "vitest";
 import type { Analyser } from "../analysis/analyser.ts";
@@ -138,6 +140,8 @@ class Bench {
       random: systemRandom,
       log,
       draining: () => bench().draining,
+      metrics: noGatewayMetrics,
+      traces: noTraces,
     };
     const listen = { host: "127.0.0.1", port: 0 };
     const listener = await startListener(

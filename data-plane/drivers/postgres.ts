@@ -9,6 +9,7 @@ import type { SessionClosed } from "@sluice/events/session-events.ts";
 import { accountFor } from "@sluice/inspect/policy/account.ts";
 import { encodeGatewayError } from "@sluice/inspect/wire/postgres/errors.ts";
 import type { TargetConnection } from "@sluice/rpc/agent-link.ts";
+import { notTraced, type SessionTrace } from "@sluice/telemetry/session-trace.ts";
 import type { Logger } from "pino";
 import type { GatewayParts } from "../gateway-parts.ts";
 import type { Release } from "../listen/admission.ts";
@@ -39,6 +40,7 @@ export async function servePostgres(parts: GatewayParts, connection: AcceptedCon
     release = parts.admission.enter(connection.clientAddress);
   } catch (error) {
     const failure = toGatewayError(error);
+    parts.metrics.connectionRefused(failure.code);
     parts.log.info({ code: failure.code, clientAddress: connection.clientAddress }, "a connection was refused");
     socket.end(encodeGatewayError(failure, "FATAL"));
     socket.resume(); // its going is seen, and what it still sends is dropped
@@ -51,6 +53,7 @@ export async function servePostgres(parts: GatewayParts, connection: AcceptedCon
     if (login !== null) await serveSession(parts, connection, login);
   } catch (error) {
     const failure = toGatewayError(error);
+    parts.metrics.connectionRefused(failure.code);
     if (failure.code === "internal") parts.log.error({ err: error }, "a connection ended by a fault before its session began");
     else
       parts.log.info(
@@ -81,6 +84,8 @@ async function serveSession(parts: GatewayParts, connection: AcceptedConnection,
   };
   let release: Release = () => {};
   let target: TargetConnection | undefined;
+  let trace: SessionTrace = notTraced;
+  let code: string | undefined;
   try {
     if (parts.draining()) throw draining();
     release = parts.admission.open(connection.clientAddress, JSON.stringify([principal.issuer, principal.subject]));
@@ -93,11 +98,15 @@ async function serveSession(parts: GatewayParts, connection: AcceptedConnection,
     if (stale !== null) throw stale;
     catalog.refreshIfAbsent();
     const account = accountFor(policy.compiled, principal, resolved.resource);
-    target = await openTarget(parts, { ...resolved, account }, login, sessionId, opening.signal);
+    trace = parts.traces.session(resolved.resource.name, sessionId);
+    target = await watchedOpening(parts, trace, () =>
+      openTarget(parts, { ...resolved, account }, login, sessionId, opening.signal),
+    );
     // Nobody else listens to it until the session does, and a reset must end no more than this connection.
     target.stream.on("error", ignore);
     opening.signal.throwIfAborted();
-    await runSession(parts, connection, {
+    code = "internal";
+    code = await runSession(parts, connection, {
       ...login,
       sessionId,
       resolved,
@@ -105,12 +114,16 @@ async function serveSession(parts: GatewayParts, connection: AcceptedConnection,
       target,
       signal: opening.signal,
       began,
+      trace,
     });
   } catch (error) {
     target?.stream.destroy();
     const reason: unknown = opening.signal.reason;
     const failure = reason instanceof GatewayError ? reason : toGatewayError(error);
     const about = { code: failure.code, sessionId, subject: principal.subject, resource: startup.database };
+    const reached = code !== undefined;
+    code = stream.destroyed ? "caller_gone" : failure.code;
+    if (!reached) parts.metrics.connectionRefused(code);
     if (stream.destroyed) parts.log.info({ ...about, code: "caller_gone" }, "a caller left before its session began");
     else {
       stream.end(door.refuse(failure));
@@ -118,6 +131,7 @@ async function serveSession(parts: GatewayParts, connection: AcceptedConnection,
       else parts.log.info(about, "a session was refused");
     }
   } finally {
+    trace.end(code ?? "internal");
     began();
     release();
   }
@@ -132,9 +146,11 @@ interface Opening extends Login {
   readonly signal: AbortSignal;
   /** The session itself sees to its end from now on. */
   readonly began: () => void;
+  readonly trace: SessionTrace;
 }
 
-async function runSession(parts: GatewayParts, connection: AcceptedConnection, opening: Opening): Promise<void> {
+/** Resolves with the code of the ending. */
+async function runSession(parts: GatewayParts, connection: AcceptedConnection, opening: Opening): Promise<string> {
   const { stream, startup, principal, sessionId, resolved, account, target } = opening;
   const sessionLog = new SessionLog(sessionId, parts.spool, parts.clock);
   const judge = new SessionJudge({
@@ -155,7 +171,10 @@ async function runSession(parts: GatewayParts, connection: AcceptedConnection, o
     limits: parts.limits,
     clock: parts.clock,
     random: parts.random,
+    metrics: parts.metrics,
+    trace: opening.trace,
   });
+  parts.metrics.sessionBegan(resolved.resource.name);
   const log = parts.log.child({ sessionId, subject: principal.subject, resource: resolved.resource.name });
   sessionLog.append({
     kind: "opened",
@@ -185,15 +204,17 @@ async function runSession(parts: GatewayParts, connection: AcceptedConnection, o
     opening.signal.throwIfAborted();
     const lost = accessLost(parts.policies.current, principal, resolved) ?? staleError(parts.policies, judge.strict); // things may have changed since
     if (lost !== null) throw lost;
-    const { limits, clock } = parts;
-    const session = new PostgresSession({ caller: stream, target, judge, sessionLog, limits, clock, log });
+    const { limits, clock, metrics } = parts;
+    const session = new PostgresSession({ caller: stream, target, judge, sessionLog, limits, clock, log, metrics });
     code = await beginSession(parts, opening, session, log);
+    return code;
   } catch (error) {
     code = stream.destroyed ? "caller_gone" : toGatewayError(error).code;
     throw error;
   } finally {
     const { statements, denied, masked } = judge.counts;
     log.info({ code, statements, denied, masked }, "a session ended");
+    parts.metrics.sessionEnded(resolved.resource.name, code);
     recordEnd(sessionLog, { code, statements, denied, masked }, log);
   }
 }
@@ -234,6 +255,27 @@ function recordEnd(sessionLog: SessionLog, closed: SessionClosed, log: Logger): 
     sessionLog.append({ kind: "closed", closed });
   } catch (error) {
     log.warn({ err: error }, "the end of a session could not be recorded");
+  }
+}
+
+/** How long it took, or why it failed. */
+async function watchedOpening(
+  parts: GatewayParts,
+  trace: SessionTrace,
+  open: () => Promise<TargetConnection>,
+): Promise<TargetConnection> {
+  const ended = trace.openTarget();
+  const startedMs = parts.clock.monotonicMs();
+  try {
+    const target = await open();
+    parts.metrics.targetOpened(parts.clock.monotonicMs() - startedMs);
+    ended(null);
+    return target;
+  } catch (error) {
+    const { code } = toGatewayError(error);
+    parts.metrics.targetFailed(code);
+    ended(code);
+    throw error;
   }
 }
 

@@ -25,6 +25,8 @@ import type {
   StatementPlan,
   StatementRequest,
 } from "@sluice/inspect/wire/judgement.ts";
+import { type GatewayMetrics, noGatewayMetrics } from "@sluice/telemetry/gateway-metrics.ts";
+import { notTraced, type SessionTrace } from "@sluice/telemetry/session-trace.ts";
 import type { AnalysisRequest, Analyser } from "../analysis/analyser.ts";
 import type { PolicyStore } from "../policy-watch/policy-store.ts";
 import type { CatalogEntry, CatalogState } from "../upstream/catalogs.ts";
@@ -34,6 +36,7 @@ import { refusalOfDecision, refusalOfError, refusalOfSyntax } from "./refusals.t
 import { recordsStrictly } from "./resource-access.ts";
 import type { SessionLog } from "./session-log.ts";
 import { recordedStatement } from "./statement-records.ts";
+import { StatementWatch } from "./statement-watch.ts";
 import { type JudgedStatement, type ParsedAnalysis, sameOutcome, type Verdict, Verdicts } from "./verdicts.ts";
 
 export interface JudgeParts {
@@ -50,6 +53,8 @@ export interface JudgeParts {
   readonly limits: Limits;
   readonly clock: Clock;
   readonly random: Random;
+  readonly metrics?: GatewayMetrics;
+  readonly trace?: SessionTrace;
 }
 
 /** A permission with what the judge must know of it when a statement has ended. */
@@ -72,6 +77,7 @@ export class SessionJudge implements Judge {
   #held: { readonly asked: AnalysisRequest; readonly analysis: Analysis } | undefined;
   readonly #random: Random;
   readonly #verdicts: Verdicts;
+  readonly #watch: StatementWatch;
   #settings: AnalysisSettings;
   #inspection: InspectionSpec;
   readonly #nowMs: () => number;
@@ -91,6 +97,7 @@ export class SessionJudge implements Judge {
     this.#parts = parts;
     this.#random = pooledForIds(parts.random);
     this.#verdicts = new Verdicts({ principal, resource, facts, random: this.#random });
+    this.#watch = new StatementWatch(resource.name, parts.metrics ?? noGatewayMetrics, parts.trace ?? notTraced, clock);
     this.#inspection = resource.inspection;
     this.#settings = settingsOf(resource.inspection);
     this.#nowMs = () => clock.nowMs();
@@ -144,6 +151,7 @@ export class SessionJudge implements Judge {
     if (request === undefined) return;
     this.#pending = undefined;
     const cancelled = Promise.withResolvers<never>();
+    const waited = this.#watch.waits();
     this.#cancelPending = () => cancelled.reject(cancelledError());
     try {
       if (this.#announces) await Promise.race([this.#announce(), cancelled.promise]);
@@ -153,6 +161,7 @@ export class SessionJudge implements Judge {
       this.#failure = { request, error: toGatewayError(error) };
     } finally {
       this.#cancelPending = undefined;
+      waited();
     }
   }
 
@@ -195,7 +204,10 @@ export class SessionJudge implements Judge {
   finished(permission: Permission, index: number, outcome: StatementOutcome): void {
     const granted = permission as Granted; // the machine gives back what this judge gave
     const { number, verdict } = granted;
-    if (!outcome.ok || index >= verdict.statements.length - 1) this.#running.delete(granted);
+    if (!outcome.ok || index >= verdict.statements.length - 1) {
+      this.#running.delete(granted);
+      this.#watch.finished(number, outcome);
+    }
     if (number === 0) return;
     const change = verdict.statements[index]?.model.scopeChange ?? null;
     if (outcome.ok && change !== null) this.#scope = applyScopeChange(this.#scope, change);
@@ -214,6 +226,7 @@ export class SessionJudge implements Judge {
   /** No transaction is open any more: DDL, if there was any, can be seen by others. */
   transactionEnded(): void {
     this.#running.clear();
+    this.#watch.idle();
     if (!this.#ddlOpen) return;
     this.#ddlOpen = false;
     this.#parts.catalog.endDdl(this.#parts.log.sessionId);
@@ -322,6 +335,7 @@ export class SessionJudge implements Judge {
   #planned(result: ColumnPlanResult): readonly (CellEdit | null)[] | null {
     if (result.unknownRelation) this.#parts.catalog.unknownRelation();
     for (const column of result.disagreements) {
+      this.#watch.alerted("origin_disagreement");
       this.#parts.log.append({
         kind: "alert",
         alert: {
@@ -339,6 +353,7 @@ export class SessionJudge implements Judge {
     const { detectors } = this.#parts.policies.current;
     this.counts.statements += 1;
     if (decision.effect === "mask") this.counts.masked += 1;
+    this.#watch.decided(number, request.phase, decision, verdict?.permitted === true);
     this.#parts.log.append({
       kind: "statement",
       statement: recordedStatement({ number, request, decision, verdict, detectors }),

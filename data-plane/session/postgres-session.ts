@@ -10,6 +10,7 @@ import type { Limits } from "@sluice/core/limits.ts";
 import { encodeGatewayError } from "@sluice/inspect/wire/postgres/errors.ts";
 import { PostgresRelay } from "@sluice/inspect/wire/postgres/relay.ts";
 import type { TargetConnection } from "@sluice/rpc/agent-link.ts";
+import type { GatewayMetrics } from "@sluice/telemetry/gateway-metrics.ts";
 import type { Logger } from "pino";
 import type { SessionJudge } from "./judge.ts";
 import type { LiveSession } from "./live-sessions.ts";
@@ -23,6 +24,7 @@ export interface PostgresSessionParts {
   readonly limits: Limits;
   readonly clock: Clock;
   readonly log: Logger;
+  readonly metrics?: GatewayMetrics;
 }
 
 /** A caller that does not take its last bytes is cut off. Milliseconds. */
@@ -213,6 +215,7 @@ export class PostgresSession implements LiveSession {
   #release(buffers: Buffer[]): void {
     const bytes = buffers.length === 1 ? buffers[0]! : Buffer.concat(buffers);
     this.#parts.sessionLog.append({ kind: "released", bytes });
+    this.#parts.metrics?.released(bytes.length);
     if (!this.#parts.judge.strict && this.#unreleasedBytes === 0 && !this.#parts.sessionLog.crowded) {
       this.#parts.caller.write(bytes);
       return;
