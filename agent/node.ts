@@ -8,6 +8,7 @@ import type { Config, NodeConfig } from "@sluice/core/config.ts";
 import { GatewayError } from "@sluice/core/errors.ts";
 import type { Limits } from "@sluice/core/limits.ts";
 import type { Random } from "@sluice/core/random.ts";
+import { allOrNothing, type Started } from "@sluice/core/started.ts";
 import type { ControlLink } from "@sluice/rpc/control-link.ts";
 import { openControlLink } from "@sluice/rpc/control/link.ts";
 import { openNodeIdentity } from "@sluice/rpc/identity/open.ts";
@@ -47,32 +48,14 @@ export interface AgentNode {
 
 /** Resolves when its resources are known, from the control plane or from the last run. Throws `config_invalid` and what enrolment throws. */
 export async function startAgentNode(options: AgentNodeOptions): Promise<AgentNode> {
-  const closers: (() => Promise<void> | void)[] = [];
-  const close = async (): Promise<void> => {
-    for (const one of closers.splice(0).reverse()) {
-      try {
-        await one();
-      } catch (error) {
-        options.log.error({ err: error }, "a part of the agent did not stop cleanly");
-      }
-    }
-  };
-  try {
-    return await start(options, closers, close);
-  } catch (error) {
-    await close();
-    throw error;
-  }
+  const { stop, ...node } = await allOrNothing(options.log, (started) => start(options, started));
+  return { ...node, close: stop };
 }
 
 /** How often it is said what is waited for. Milliseconds. */
 const WAITING_LOGGED_EVERY_MS = 5_000;
 
-async function start(
-  options: AgentNodeOptions,
-  closers: (() => Promise<void> | void)[],
-  close: () => Promise<void>,
-): Promise<AgentNode> {
+async function start(options: AgentNodeOptions, started: Started): Promise<Omit<AgentNode, "close">> {
   const { config, dataDirectory, environment, limits, clock, random, log } = options;
   const node = requireNode(config);
   const shared = { limits, clock, random, log };
@@ -86,14 +69,14 @@ async function start(
     readEnvironment: environment,
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   });
-  closers.push(() => identity.close());
+  started.add("identity", () => identity.close());
 
   const sealingKey = await openSealingKey(join(dataDirectory, "sealing"));
   const agentLink = createCoLocatedAgent({ ...shared, config: config.agent, sealingKey, readEnvironment: environment });
-  closers.push(() => agentLink.close());
+  started.add("agent link", () => agentLink.close());
 
   const control = await KeptDirectory.open(join(dataDirectory, "policy", "gateways.json"), log);
-  closers.push(() => control.close());
+  started.add("control", () => control.close());
   let link: ControlLink | undefined;
   const declarations = await openDeclarations({
     ...shared,
@@ -102,7 +85,7 @@ async function start(
     verdict: (sequence, version, fault) => link?.verdict(sequence, version, fault),
     changed: () => tunnel.resourcesChanged(),
   });
-  closers.push(() => declarations.close());
+  started.add("declarations", () => declarations.close());
 
   const tunnel = openTunnel({
     ...shared,
@@ -112,7 +95,7 @@ async function start(
     agentLink,
     config: { nearest: config.agent.nearest, region: node.region },
   });
-  closers.push(() => tunnel.close());
+  started.add("tunnel", () => tunnel.close());
 
   const opened = openControlLink({
     ...shared,
@@ -132,7 +115,7 @@ async function start(
   });
   link = opened;
   control.attach(opened);
-  closers.push(() => opened.close());
+  started.add("opened", () => opened.close());
 
   await untilReady(options, declarations.ready(options.signal), () => opened.connected);
   return {
@@ -141,7 +124,6 @@ async function start(
     tunnel,
     notReady: () => reasonsAgainst(tunnel, control),
     drain: () => tunnel.drain(),
-    close,
   };
 }
 

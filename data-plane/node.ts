@@ -10,6 +10,7 @@ import type { Config, LinksConfig, NodeConfig } from "@sluice/core/config.ts";
 import { GatewayError } from "@sluice/core/errors.ts";
 import type { Limits } from "@sluice/core/limits.ts";
 import type { Random } from "@sluice/core/random.ts";
+import { allOrNothing, type Started } from "@sluice/core/started.ts";
 import { type FileSpool, openFileSpool } from "@sluice/events/spool/file-spool.ts";
 import type { ControlHandlers } from "@sluice/rpc/control-link.ts";
 import { openControlLink } from "@sluice/rpc/control/link.ts";
@@ -78,29 +79,11 @@ const WAITING_LOGGED_EVERY_MS = 5_000;
 
 /** Resolves when callers are served. Throws `config_invalid` and what enrolment throws; what had started is then stopped again. */
 export async function startGatewayNode(options: GatewayNodeOptions): Promise<GatewayNode> {
-  const closers: (() => Promise<void> | void)[] = [];
-  const close = async (): Promise<void> => {
-    for (const one of closers.splice(0).reverse()) {
-      try {
-        await one();
-      } catch (error) {
-        options.log.error({ err: error }, "a part of the gateway did not stop cleanly");
-      }
-    }
-  };
-  try {
-    return await start(options, closers, close);
-  } catch (error) {
-    await close();
-    throw error;
-  }
+  const { stop, ...node } = await allOrNothing(options.log, (started) => start(options, started));
+  return { ...node, close: stop };
 }
 
-async function start(
-  options: GatewayNodeOptions,
-  closers: (() => Promise<void> | void)[],
-  close: () => Promise<void>,
-): Promise<GatewayNode> {
+async function start(options: GatewayNodeOptions, started: Started): Promise<Omit<GatewayNode, "close">> {
   const { config, dataDirectory, environment, limits, clock, random, log } = options;
   const { node, links: linksConfig } = requiredSections(config);
   const shared = { limits, clock, random, log };
@@ -115,7 +98,7 @@ async function start(
     readEnvironment: environment,
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   });
-  closers.push(() => identity.close());
+  started.add("identity", () => identity.close());
 
   const control = new LateControlLink();
   const snapshots = await openRemoteSnapshots({
@@ -124,13 +107,13 @@ async function start(
     directory: join(dataDirectory, "policy"),
     verdict: (sequence, version, fault) => control.verdict(sequence, version, fault),
   });
-  closers.push(() => snapshots.close());
+  started.add("snapshots", () => snapshots.close());
 
   const spoolDirectory = join(dataDirectory, "spool");
   const spool = await openFileSpool({ directory: spoolDirectory, ...shared });
-  closers.push(() => spool.close());
+  started.add("spool", () => spool.close());
   const shipping = await options.ship({ name: node.name, identity, spool, spoolDirectory });
-  closers.push(() => shipping.stop());
+  started.add("shipping", () => shipping.stop());
 
   const slot = await openSlot(dataDirectory, log);
   const cancelKeys = new CancelKeys(random, {
@@ -138,7 +121,7 @@ async function start(
     limiter: new CancelLimiter(limits.cancelsPerAddressMax, clock),
   });
   const peers = createGatewayPeers({ ...shared, identity, control, cancelKeys });
-  closers.push(() => peers.close());
+  started.add("peers", () => peers.close());
   const agentLinks = await openAgentLinks({
     ...shared,
     config: linksConfig,
@@ -147,7 +130,7 @@ async function start(
     services: [peers.service],
     snapshotSequence: () => snapshots.sequence,
   });
-  closers.push(() => agentLinks.close());
+  started.add("agent links", () => agentLinks.close());
 
   const parts: NodeParts = { options, node, snapshots, agentLinks, spool, gateway: () => serving };
   let serving: Gateway | undefined;
@@ -157,7 +140,7 @@ async function start(
   });
   const link = openControlLink({ ...shared, identity, addresses: node.controlPlanes, handlers });
   control.attach(link);
-  closers.push(() => link.close());
+  started.add("link", () => link.close());
 
   await untilReady(parts, () => link.connected);
   await peers.ready();
@@ -172,7 +155,7 @@ async function start(
     ddl: peers.ddl,
   });
   serving = gateway;
-  closers.push(() => gateway.close());
+  started.add("gateway", () => gateway.close());
   link.statusChanged();
   return {
     ready: {
@@ -188,7 +171,6 @@ async function start(
       link.statusChanged();
       await drained;
     },
-    close,
   };
 }
 

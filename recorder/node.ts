@@ -4,10 +4,11 @@
  */
 import { join } from "node:path";
 import type { Clock } from "@sluice/core/clock.ts";
-import type { Config, ListenAddress } from "@sluice/core/config.ts";
+import type { Config, ListenAddress, NodeConfig } from "@sluice/core/config.ts";
 import { GatewayError } from "@sluice/core/errors.ts";
 import type { Limits } from "@sluice/core/limits.ts";
 import type { Random } from "@sluice/core/random.ts";
+import { allOrNothing, type Started } from "@sluice/core/started.ts";
 import { type KeptRecords, openRecorderBus, type RecorderBus } from "@sluice/events/nats/recorder-bus.ts";
 import { openControlLink } from "@sluice/rpc/control/link.ts";
 import type { ControlLink } from "@sluice/rpc/control-link.ts";
@@ -65,59 +66,56 @@ export async function startRecorderNode(options: RecorderNodeOptions): Promise<R
   if (node === null) throw lacking("`node`", "Say who this recorder is: node.name and node.controlPlanes.");
   if (events.bus !== "nats")
     throw lacking("`events` with bus nats", "Separate processes meet on NATS: events: { bus: nats, servers: [...] }.");
-  const started: Started = [];
-  try {
-    const recorder = await begin(started, openRecorder({ ...options, directory: config.recorder.directory }));
-    const identity = await openNodeIdentity({
+  const { stop, ...recorder } = await allOrNothing(log, (started) => start(options, node, events, started));
+  return { ...recorder, close: stop };
+}
+
+/** What is stopped in reverse: the control planes are left first, then the bus, then callers, the identity and the files. */
+async function start(
+  options: RecorderNodeOptions,
+  node: NodeConfig,
+  events: Extract<Config["events"], { bus: "nats" }>,
+  started: Started,
+): Promise<Omit<RecorderNode, "close">> {
+  const { config, log } = options;
+  const recorder = await begin(started, "recordings", openRecorder({ ...options, directory: config.recorder.directory }));
+  const identity = await openNodeIdentity({
+    ...options,
+    role: "recorder",
+    node,
+    directory: join(options.dataDirectory, "identity"),
+    hosts: hostsOf(config.recorder.listen, config.recorder.advertise),
+    readEnvironment: options.environment,
+  });
+  started.add("identity", () => identity.close());
+  const server = config.recorder.listen === null ? null : await serve(config.recorder.listen, recorder, identity, options);
+  if (server !== null) started.add("server", () => server.close(CALLS_GRACE_MS));
+  const bus = await begin(
+    started,
+    "bus",
+    openRecorderBus({
       ...options,
-      role: "recorder",
-      node,
-      directory: join(options.dataDirectory, "identity"),
-      hosts: hostsOf(config.recorder.listen, config.recorder.advertise),
-      readEnvironment: options.environment,
-    });
-    started.push(() => identity.close());
-    const server = config.recorder.listen === null ? null : await serve(config.recorder.listen, recorder, identity, options);
-    if (server !== null) started.push(() => server.close(CALLS_GRACE_MS));
-    const bus = await begin(
-      started,
-      openRecorderBus({
-        ...options,
-        config: events,
-        identity,
-        consumer: recorder.consumer,
-        placeOf: (gateway, spoolId) => recorder.placeOf(gateway, spoolId),
-      }),
-    );
-    const address = server === null ? null : (config.recorder.advertise ?? server.address);
-    const link = openLink(node, address, identity, options);
-    started.push(() => link.close());
-    log.info({ name: node.name, address, directory: config.recorder.directory }, "The recorder takes records.");
-    return { address: server?.address ?? null, identity, state: stateOf(bus, link), close: () => end(started, log) };
-  } catch (error) {
-    await end(started, log);
-    throw error;
-  }
+      config: events,
+      identity,
+      consumer: recorder.consumer,
+      placeOf: (gateway, spoolId) => recorder.placeOf(gateway, spoolId),
+    }),
+  );
+  const address = server === null ? null : (config.recorder.advertise ?? server.address);
+  const link = openLink(node, address, identity, options);
+  started.add("link", () => link.close());
+  log.info({ name: node.name, address, directory: config.recorder.directory }, "The recorder takes records.");
+  return { address: server?.address ?? null, identity, state: stateOf(bus, link) };
 }
 
-/** How to end what was begun, in order. */
-type Started = (() => Promise<void> | void)[];
-
-async function begin<Part extends { close(): Promise<void> }>(started: Started, part: Promise<Part>): Promise<Part> {
+async function begin<Part extends { close(): Promise<void> }>(
+  started: Started,
+  name: string,
+  part: Promise<Part>,
+): Promise<Part> {
   const begun = await part;
-  started.push(() => begun.close());
+  started.add(name, () => begun.close());
   return begun;
-}
-
-/** The control planes are left first, then the bus, then callers, the identity and the files. Safe to call twice. */
-async function end(started: Started, log: Logger): Promise<void> {
-  for (const close of started.splice(0).reverse()) {
-    try {
-      await close();
-    } catch (error) {
-      log.error({ err: error }, "A part of the recorder did not end in order.");
-    }
-  }
 }
 
 function serve(

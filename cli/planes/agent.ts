@@ -5,7 +5,7 @@ import { createMeter } from "@sluice/telemetry/meter.ts";
 import { limitsOf } from "./limits.ts";
 import { STARTING, startOperations } from "./operations.ts";
 import { announce, nodeOf, type PlaneOptions, type RunningPlane } from "./plane.ts";
-import { allOrNothing } from "./started.ts";
+import { allOrNothing } from "@sluice/core/started.ts";
 
 export function startAgentProcess(options: PlaneOptions): Promise<RunningPlane> {
   const { config, dataDirectory, environment, log, signal } = options;

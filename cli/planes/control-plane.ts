@@ -8,7 +8,7 @@ import { createMeter } from "@sluice/telemetry/meter.ts";
 import { limitsOf } from "./limits.ts";
 import { STARTING, startOperations } from "./operations.ts";
 import { announce, type PlaneOptions, type RunningPlane } from "./plane.ts";
-import { allOrNothing, type Started } from "./started.ts";
+import { allOrNothing, type Started } from "@sluice/core/started.ts";
 
 export function startControlPlaneProcess(options: PlaneOptions): Promise<RunningPlane> {
   const { config, dataDirectory, log, manifestFiles } = options;

@@ -8,7 +8,7 @@ import { limitsOf } from "./limits.ts";
 import { STARTING, startOperations } from "./operations.ts";
 import { announce, nodeOf, type PlaneOptions, type RunningPlane } from "./plane.ts";
 import { startShipping } from "./shipping.ts";
-import { allOrNothing } from "./started.ts";
+import { allOrNothing } from "@sluice/core/started.ts";
 
 export function startGatewayProcess(options: PlaneOptions): Promise<RunningPlane> {
   const { config, dataDirectory, environment, log, signal } = options;

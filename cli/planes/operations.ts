@@ -2,9 +2,9 @@
 import type { Config } from "@sluice/core/config.ts";
 import type { Meter } from "@sluice/telemetry/meter.ts";
 import { serveOperations } from "@sluice/telemetry/operations.ts";
-import { createTraces, noTraces, type Traces } from "@sluice/telemetry/traces.ts";
+import { noTraces, type Traces } from "@sluice/telemetry/session-trace.ts";
 import type { Logger } from "pino";
-import type { Started } from "./started.ts";
+import type { Started } from "@sluice/core/started.ts";
 
 /** Why a process that has only begun is not ready. */
 export const STARTING: readonly string[] = ["it is starting"];
@@ -33,10 +33,11 @@ export async function startOperations(
   return { operations: served.address };
 }
 
-/** Sends what is left when the process stops. */
-export function startTraces(started: Started, config: Config, service: string): Traces {
+/** Sends what is left when the process stops. What makes traces is loaded only where they are wanted. */
+export async function startTraces(started: Started, config: Config, service: string): Promise<Traces> {
   const { tracesEndpoint, sampleRatio } = config.telemetry;
   if (tracesEndpoint === null) return noTraces;
+  const { createTraces } = await import("@sluice/telemetry/traces.ts");
   const traces = createTraces({
     endpoint: tracesEndpoint,
     sampleRatio,

@@ -5,7 +5,7 @@ import type { ManifestFile } from "@sluice/control-plane/interface.ts";
 import { GatewayError } from "@sluice/core/errors.ts";
 import type { Logger } from "pino";
 import { writePrivateJson } from "../ready-file.ts";
-import type { Started } from "./started.ts";
+import type { Started } from "@sluice/core/started.ts";
 
 export interface PlaneOptions {
   readonly config: Config;

@@ -6,7 +6,7 @@ import { createRecorderMetrics } from "@sluice/telemetry/plane-metrics.ts";
 import { limitsOf } from "./limits.ts";
 import { STARTING, startOperations } from "./operations.ts";
 import { announce, nodeOf, type PlaneOptions, type RunningPlane } from "./plane.ts";
-import { allOrNothing } from "./started.ts";
+import { allOrNothing } from "@sluice/core/started.ts";
 
 export function startRecorderProcess(options: PlaneOptions): Promise<RunningPlane> {
   const { config, dataDirectory, environment, log, signal } = options;

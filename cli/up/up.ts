@@ -17,7 +17,7 @@ import { openFileSpool } from "@sluice/events/spool/file-spool.ts";
 import { openRecorder } from "@sluice/recorder/recorder.ts";
 import type { Logger } from "pino";
 import { announce } from "../planes/plane.ts";
-import { allOrNothing, type Started } from "../planes/started.ts";
+import { allOrNothing, type Started } from "@sluice/core/started.ts";
 import type { ReadyFile } from "../ready-file.ts";
 import { limitsOf } from "../planes/limits.ts";
 import { startShipping } from "../planes/shipping.ts";

@@ -1,12 +1,16 @@
 /** What a process has started, in order; stopped in reverse. Nothing that fails to stop may keep the rest from stopping. */
-import type { Logger } from "pino";
+
+/** A pino logger fits as it is. */
+export interface StartedLog {
+  error(fields: Readonly<Record<string, unknown>>, sentence: string): void;
+}
 
 export class Started {
   readonly #parts: { readonly name: string; readonly stop: () => Promise<void> | void }[] = [];
-  readonly #log: Logger;
+  readonly #log: StartedLog;
   #stopping: Promise<void> | undefined;
 
-  constructor(log: Logger) {
+  constructor(log: StartedLog) {
     this.#log = log;
   }
 
@@ -33,7 +37,7 @@ export class Started {
 
 /** Starts everything, or nothing: what had started is stopped again when a later part throws. */
 export async function allOrNothing<Result>(
-  log: Logger,
+  log: StartedLog,
   start: (started: Started) => Promise<Result>,
 ): Promise<Result & { stop(): Promise<void> }> {
   const started = new Started(log);
