@@ -132,6 +132,18 @@ describe("analyser", () => {
     expect(warnings.join()).not.toContain("EXECUTE");
   });
 
+  it("goes on with other catalogs when one cannot be indexed", async () => {
+    const analyser = start();
+    await eventually(analyser, "SELECT 1");
+    const broken = { ...catalogOf("bad", []), relations: [null] } as unknown as Catalog;
+    analyser.setCatalog("broken", broken);
+    await expect(analyser.analyse({ ...request("SELECT 2", "bad"), catalogKey: "broken" })).rejects.toMatchObject({
+      code: "catalog_unavailable",
+    });
+    expect(await analyser.analyse(request("SELECT 3"))).toBeDefined();
+    expect(warnings).toEqual([]);
+  });
+
   it("bounds what waits", async () => {
     const analyser = start({ analysisQueueMax: 4 });
     const all = await Promise.allSettled(Array.from({ length: 20 }, (_, at) => analyser.analyse(request(`SELECT ${at}`))));

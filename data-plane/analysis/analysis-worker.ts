@@ -21,7 +21,7 @@ post({ kind: "ready" });
 function handle(message: ToWorker): void {
   switch (message.kind) {
     case "catalog":
-      indexes.set(message.key, indexCatalog(message.catalog, parseSync));
+      takeCatalog(message);
       return;
     case "analyse":
       answer(message.number, () => ({ kind: "analysed", number: message.number, analysis: analysisOf(message) }));
@@ -31,6 +31,16 @@ function handle(message: ToWorker): void {
         tryToParse(message.text);
         return { kind: "tried", number: message.number };
       });
+  }
+}
+
+/** Nothing is parsed here. One that cannot be indexed counts as absent: it must not end a thread that would be given it again. */
+function takeCatalog({ key, catalog }: ToWorker & { readonly kind: "catalog" }): void {
+  indexes.delete(key);
+  try {
+    indexes.set(key, indexCatalog(catalog, parseSync));
+  } catch {
+    // Statements on it are refused for want of a catalog.
   }
 }
 

@@ -8,6 +8,7 @@ import { zstdDecompress } from "node:zlib";
 import type { Catalog } from "@sluice/core/catalog.ts";
 import { GatewayError } from "@sluice/core/errors.ts";
 import type { Protocol } from "@sluice/core/snapshot.ts";
+import { isCatalog, isOfBoundedSize } from "./catalog-shape.ts";
 
 const decompress = promisify(zstdDecompress);
 
@@ -16,10 +17,14 @@ const REMEMBERED_MAX = 4_096;
 
 export class CatalogDecoder {
   readonly #bytesMax: number;
+  readonly #rowsMax: number;
+  /** One after the other: each may take the memory of a whole catalog, and as many may be on their way as there are databases. */
+  #turn: Promise<unknown> = Promise.resolve();
   readonly #last = new Map<string, { readonly digest: string; readonly catalog: WeakRef<Catalog> }>();
 
-  constructor(bytesMax: number) {
+  constructor(bytesMax: number, rowsMax: number) {
     this.#bytesMax = bytesMax;
+    this.#rowsMax = rowsMax;
   }
 
   /** `key` names what it is a catalog of. Throws `catalog_unavailable`. */
@@ -30,7 +35,9 @@ export class CatalogDecoder {
     const last = this.#last.get(key);
     const same = last?.digest === digest ? last.catalog.deref() : undefined;
     if (same !== undefined) return same;
-    const catalog = await this.#parse(pieces, protocol);
+    const parsing = this.#turn.then(() => this.#parse(pieces, protocol));
+    this.#turn = parsing.catch(() => undefined); // who asked is told
+    const catalog = await parsing;
     this.#last.delete(key);
     this.#last.set(key, { digest, catalog: new WeakRef(catalog) });
     const [oldest] = this.#last.keys();
@@ -42,26 +49,14 @@ export class CatalogDecoder {
     let value: unknown;
     try {
       const bytes = await decompress(Buffer.concat(pieces), { maxOutputLength: this.#bytesMax });
+      if (!isOfBoundedSize(bytes, this.#rowsMax)) throw new Error("it holds more values than any catalog");
       value = JSON.parse(bytes.toString("utf8"));
     } catch (cause) {
       throw unreadable(cause);
     }
-    if (!isCatalog(value, protocol)) throw unreadable();
+    if (!isCatalog(value, protocol, this.#rowsMax)) throw unreadable();
     return value;
   }
-}
-
-/** The outline. What is inside comes from code of ours, over a connection whose other end has proved itself. */
-function isCatalog(value: unknown, protocol: Protocol): value is Catalog {
-  if (typeof value !== "object" || value === null) return false;
-  const catalog: Readonly<Record<string, unknown>> = { ...value };
-  const lists = ["relations", "functions", "builtinFunctions", "userOperators", "userTypes"];
-  return (
-    typeof catalog["epoch"] === "string" &&
-    catalog["protocol"] === protocol &&
-    typeof catalog["serverVersion"] === "number" &&
-    lists.every((list) => Array.isArray(catalog[list]))
-  );
 }
 
 function unreadable(cause?: unknown): GatewayError {

@@ -46,7 +46,7 @@ export class RemoteAgentLink implements AgentLink {
 
   constructor(options: RemoteAgentLinkOptions) {
     this.#options = options;
-    this.#catalogs = new CatalogDecoder(options.limits.catalogBytesMax);
+    this.#catalogs = new CatalogDecoder(options.limits.catalogBytesMax, options.limits.catalogRowsMax);
   }
 
   async openTarget(request: OpenTargetRequest): Promise<TargetConnection> {

@@ -1,0 +1,76 @@
+/** What agents send as catalogs: real ones pass, anything that a part of the gateway would stumble over does not. */
+import { zstdCompressSync } from "node:zlib";
+import { expect, it } from "vitest";
+import { isCatalog } from "./catalog-shape.ts";
+import { CatalogDecoder } from "./catalog-transfer.ts";
+
+const column = { number: 1, name: "id", typeOid: 23 };
+const relation = {
+  oid: 1,
+  schema: "public",
+  name: "orders",
+  kind: "table",
+  system: false,
+  columns: [column, { ...column, number: 2, generatedFrom: [1], rowOf: 7 }],
+  parents: [2],
+  estimatedRows: -1,
+  hiddenFunctions: ["public.f"],
+};
+const routine = { schema: "public", name: "f", language: "sql", volatility: "stable", kind: "function" };
+const whole = {
+  epoch: "e",
+  protocol: "postgres",
+  serverVersion: 170_000,
+  relations: [relation, { ...relation, oid: 2, kind: "view", definition: "SELECT 1" }],
+  functions: [routine],
+  builtinFunctions: ["now"],
+  userOperators: ["=="],
+  userTypes: [{ schema: "public", name: "t", kind: "enum" }],
+};
+
+it("takes a whole one", () => {
+  expect(isCatalog(whole, "postgres", 100)).toBe(true);
+});
+
+it("takes none with a part of another shape, wherever it stands", () => {
+  const withRelation = (changes: object): unknown => ({ ...whole, relations: [{ ...relation, ...changes }] });
+  for (const value of [
+    null,
+    [],
+    { ...whole, protocol: "mysql" },
+    { ...whole, epoch: 1 },
+    { ...whole, relations: [null] },
+    { ...whole, relations: {} },
+    { ...whole, functions: [{ ...routine, name: null }] },
+    { ...whole, builtinFunctions: [1] },
+    { ...whole, userTypes: ["t"] },
+    withRelation({ columns: [null] }),
+    withRelation({ columns: [{ ...column, name: 1 }] }),
+    withRelation({ columns: [{ ...column, generatedFrom: "1" }] }),
+    withRelation({ parents: undefined }),
+    withRelation({ definition: {} }),
+    withRelation({ system: "no" }),
+    withRelation({ hiddenFunctions: [{}] }),
+  ])
+    expect(isCatalog(value, "postgres", 100), JSON.stringify(value)).toBe(false);
+});
+
+it("takes no more rows than an agent reads", () => {
+  // Two relations of two columns each, a function, a built-in, an operator, a type.
+  expect(isCatalog(whole, "postgres", 10)).toBe(true);
+  expect(isCatalog(whole, "postgres", 9)).toBe(false);
+});
+
+it("does not parse what is small on the wire and endless in memory, and goes on with the next", async () => {
+  const decoder = new CatalogDecoder(128 * 1024 * 1024, 100_000);
+  // Three KiB that would become twenty million lists.
+  const bomb = zstdCompressSync(Buffer.concat([Buffer.from('{"epoch":"e","relations":[[]'), Buffer.alloc(60_000_000, ",[]")]));
+  expect(bomb.length).toBeLessThan(64 * 1024);
+  const before = process.memoryUsage().heapUsed;
+  await expect(decoder.decode("k", [bomb], "postgres")).rejects.toMatchObject({ code: "catalog_unavailable" });
+  expect(process.memoryUsage().heapUsed - before).toBeLessThan(200 * 1024 * 1024);
+  expect(await decoder.decode("k", [zstdCompressSync(JSON.stringify(whole))], "postgres")).toEqual(whole);
+  // A long text is one value, whatever it holds.
+  const text = { ...whole, relations: [{ ...relation, definition: '[{,"\\'.repeat(4_000_000) }] };
+  expect(await decoder.decode("k", [zstdCompressSync(JSON.stringify(text))], "postgres")).toEqual(text);
+});
