@@ -36,4 +36,7 @@ it("cuts texts that would not fit into trailers", () => {
   const fault = toFault(new GatewayError("denied", "x".repeat(50_000), { hint: "y".repeat(50_000) }));
   expect([fault.message.length, fault.hint.length]).toEqual([1_000, 1_000]);
   expect(fromFault(create(FaultSchema, { code: "denied", message: "z".repeat(50_000) })).message.length).toBe(1_000);
+  const detail = Object.fromEntries(Array.from({ length: 100 }, (_, index) => [`d${index}`, "v".repeat(50_000)]));
+  const told = fromFault(create(FaultSchema, { code: "denied", message: "No.", detail })).detail ?? {};
+  expect([Object.keys(told).length, told["d0"]?.length]).toEqual([16, 1_000]);
 });

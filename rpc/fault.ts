@@ -28,7 +28,11 @@ export function fromFault(fault: Fault): GatewayError {
   const { code } = fault;
   const known = isErrorCode(code);
   const hint = cut(fault.hint);
-  const detail = { ...fault.detail, ...(known ? {} : { code: cut(code) }) };
+  const given = Object.entries(fault.detail).slice(0, DETAILS_MAX);
+  const detail = {
+    ...Object.fromEntries(given.map(([name, value]) => [cut(name), cut(value)])),
+    ...(known ? {} : { code: cut(code) }),
+  };
   return new GatewayError(known ? code : "internal", cut(fault.message), {
     ...(hint === "" ? {} : { hint }),
     ...(Object.keys(detail).length === 0 ? {} : { detail }),

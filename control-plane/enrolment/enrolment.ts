@@ -26,7 +26,7 @@ import { claimToken, createJoinTokens, findToken, isHost, type JoinTokenRow, sel
 import { lockNode, registerNode, writeCertificate } from "./nodes.ts";
 import { Refusal, refuse, refuseStranger, toAnswer } from "./refusal.ts";
 import { createRefusalLog, type RefusalLog } from "./refusal-log.ts";
-import { createTurnstile } from "./turnstile.ts";
+import { createTurnstile, type Turnstile } from "./turnstile.ts";
 import { createWorkloadVerifier, type WorkloadLimits, type WorkloadVerifier } from "./workload-tokens.ts";
 
 export type EnrolmentLimits = WorkloadLimits &
@@ -62,17 +62,23 @@ export function createEnrolment(options: EnrolmentOptions): Enrolment {
     verifier: createWorkloadVerifier({ workloads, clock, limits }),
     refusals: createRefusalLog(clock, log),
   };
-  const turnstile = createTurnstile(limits.enrolmentsInFlightMax, limits.enrolmentsWaitingMax);
+  // Nodes renew whatever strangers do: each have their own.
+  const [strangers, nodes] = [0, 1].map(() => createTurnstile(limits.enrolmentsInFlightMax, limits.enrolmentsWaitingMax)) as [
+    Turnstile,
+    Turnstile,
+  ];
   return {
     joinTokens: createJoinTokens({ db, authority, random, limits, log }),
     handlers: {
       enrol: async (request, context) => {
         const about = { name: request.name.slice(0, 63), role: roleFromProto(request.role), peer: context.peerAddress };
-        return await turnstile.pass(context.signal, () => answering(parts, about, () => enrol(parts, request)));
+        return await strangers.pass(context.signal, () => answering(parts, about, () => enrol(parts, request)));
       },
       renew: async (request, context) => {
         const about = { name: context.peer?.name, role: context.peer?.role, peer: context.peerAddress };
-        return await turnstile.pass(context.signal, () => answering(parts, about, () => renew(parts, request, context)));
+        return await (context.peer === null ? strangers : nodes).pass(context.signal, () =>
+          answering(parts, about, () => renew(parts, request, context)),
+        );
       },
     },
   };

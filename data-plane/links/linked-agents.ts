@@ -108,12 +108,17 @@ export class LinkedAgents {
 
   /** Links and connections whose certificate was withdrawn end, sessions on them too; idle ones that are old go. */
   sweep(nowMs: number): void {
+    const withdrawn = new Set<string>();
     for (const agent of this.all) {
-      if (this.#identity.isRevoked(agent.certificate.serial)) agent.end("its certificate was withdrawn");
-      else agent.sweep(({ peer }) => peer.notAfterMs > nowMs && !this.#identity.isRevoked(peer.serial));
+      if (this.#identity.isRevoked(agent.certificate.serial)) {
+        // Sessions that began with earlier certificates too: those that ended long ago are in no list of revocations.
+        withdrawn.add(agent.name);
+        agent.end("its certificate was withdrawn");
+      } else agent.sweep(({ peer }) => peer.notAfterMs > nowMs && !this.#identity.isRevoked(peer.serial));
     }
-    for (const carried of this.#carrying.values())
-      for (const connection of carried) if (this.#identity.isRevoked(connection.peer.serial)) connection.destroy();
+    for (const [name, carried] of this.#carrying)
+      for (const connection of carried)
+        if (withdrawn.has(name) || this.#identity.isRevoked(connection.peer.serial)) connection.destroy();
   }
 
   /** Ends every link and every connection. */

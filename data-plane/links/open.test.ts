@@ -143,6 +143,21 @@ describe("a session", () => {
     expect(harness.links.links()).toEqual([]);
     expect(await codeOf(harness.open())).toBe("agent_unavailable");
   });
+
+  it("ends with its agent's revocation also when it began with an earlier certificate, which no list names any more", async () => {
+    harness = await LinksHarness.start({ agentWaitMs: 50 });
+    const before = await harness.agent("a1");
+    const target = await harness.open();
+    target.stream.resume();
+    const renewed = await testIdentity("agent", "a1", {}, harness.authority);
+    before.unlink();
+    await before.ended;
+    await harness.agent("a1", { identity: renewed });
+    expect(target.stream.destroyed).toBe(false);
+    const closed = once(target.stream, "close");
+    harness.identity.trust(harness.authority.trust([renewed.self.serial]));
+    await closed;
+  });
 });
 
 describe("the choice of an agent", () => {

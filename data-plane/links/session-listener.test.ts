@@ -84,12 +84,19 @@ it("refuses another protocol, an older TLS, and whoever has no certificate", asy
 });
 
 it("lets no more strangers in than the bound, and none of them stay", async () => {
-  harness = await LinksHarness.start({ agentHandshakesMax: 3, agentHandshakeTimeoutMs: 300 });
-  const strangers = Array.from({ length: 5 }, () => connectTcp(portOf(harness.links.addresses.sessions), "127.0.0.1"));
-  const allClosed = Promise.all(strangers.map((stranger) => closeOf(stranger)));
-  const open = (): Socket[] => strangers.filter((socket) => !socket.closed);
-  await until(() => open().length === 3);
-  await allClosed;
+  harness = await LinksHarness.start({ agentHandshakesMax: 3, agentHandshakeTimeoutMs: 1_000 });
+  const port = portOf(harness.links.addresses.sessions);
+  const strangersAt = (localAddress: string): Socket[] =>
+    Array.from({ length: 5 }, () => connectTcp({ port, host: "127.0.0.1", localAddress }));
+  const open = (sockets: readonly Socket[]): number => sockets.filter((socket) => !socket.closed).length;
+  const strangers = strangersAt("127.0.0.1");
+  const allClosed = [Promise.all(strangers.map((stranger) => closeOf(stranger)))];
+  // Half of the room is the most that one address gets, so that those at others find some.
+  await until(() => open(strangers) === 2);
+  const others = strangersAt("127.0.0.2");
+  allClosed.push(Promise.all(others.map((stranger) => closeOf(stranger))));
+  await until(() => open(others) === 1);
+  await Promise.all(allClosed);
   // Their places are free again, and handshakes that ended well gave theirs back too.
   const agent = await harness.agent("a1", { warm: 0 });
   for (let dialed = 0; dialed < 5; dialed += 1) await agent.dial();

@@ -40,6 +40,9 @@ export interface SessionListener {
 export async function startSessionListener(options: SessionListenerOptions): Promise<SessionListener> {
   const { identity, limits, log } = options;
   const handshakes = new Map<string, () => void>();
+  const perAddress = new Map<string, number>();
+  // Whoever is at one address must leave room for agents at others.
+  const perAddressMax = Math.ceil(limits.agentHandshakesMax / 2);
   const tls = createTlsServer({
     ...contextOf(identity),
     requestCert: true,
@@ -64,12 +67,21 @@ export async function startSessionListener(options: SessionListenerOptions): Pro
   });
   const server = createTcpServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS }, (socket) => {
     socket.on("error", () => socket.destroy());
-    if (handshakes.size >= limits.agentHandshakesMax) {
+    const address = socket.remoteAddress ?? "";
+    const fromThere = perAddress.get(address) ?? 0;
+    if (handshakes.size >= limits.agentHandshakesMax || fromThere >= perAddressMax) {
       socket.destroy();
       return;
     }
+    perAddress.set(address, fromThere + 1);
     const endpoint = endpointOf(socket);
-    const done = (): void => void handshakes.delete(endpoint);
+    const done = (): void => {
+      if (handshakes.get(endpoint) !== done) return;
+      handshakes.delete(endpoint);
+      const others = (perAddress.get(address) ?? 1) - 1;
+      if (others === 0) perAddress.delete(address);
+      else perAddress.set(address, others);
+    };
     handshakes.set(endpoint, done);
     socket.once("close", done);
     tls.emit("connection", socket);

@@ -207,3 +207,20 @@ test.each([
 ])("server version %j is %d", (text, version) => {
   expect(serverVersionOf([["server_version", text]])).toBe(version);
 });
+
+test("keeps the credential out of what the server says about it, however it repeats it", () => {
+  const refusal = `SFATAL\0C28000\0Mrole "hunter2-as-a-name" does not exist (${"x".repeat(230)}pencil)\0\0`;
+  const machine = new LoginMachine({ ...options, user: "hunter2-as-a-name" });
+  machine.start();
+  let thrown: unknown;
+  try {
+    machine.receive(encodeMessage("E", [Buffer.from(refusal)]));
+  } catch (error) {
+    thrown = error;
+  }
+  expect(thrown).toMatchObject({
+    code: "target_auth_failed",
+    cause: { message: expect.stringContaining('role "…" does not') as string },
+  });
+  expect(`${String(thrown)} ${String((thrown as Error).cause)}`).not.toMatch(/hunter2|penci/);
+});

@@ -7,7 +7,7 @@ import { createHash } from "node:crypto";
 import { assertNever } from "@sluice/core/assert-never.ts";
 import { GatewayError } from "@sluice/core/errors.ts";
 import { BodyReader, cstring, encodeMessage, type Frame, FrameReader, int32 } from "@sluice/inspect/wire/postgres/frames.ts";
-import { refusedLogin, readErrorFields } from "./server-error.ts";
+import { readErrorFields, refusedLogin, type ServerError } from "./server-error.ts";
 import { type ScramChallenge, ScramClient, type ScramKeys } from "./scram.ts";
 
 export interface LoginOptions {
@@ -127,7 +127,7 @@ export class LoginMachine {
     const body = new BodyReader(frame.body);
     switch (String.fromCharCode(frame.type)) {
       case "E":
-        throw refusedLogin(readErrorFields(frame.body));
+        throw refusedLogin(this.#withoutCredential(readErrorFields(frame.body)));
       case "N":
         return undefined;
       case "R":
@@ -268,6 +268,13 @@ export class LoginMachine {
     throw new GatewayError("target_auth_failed", "The database asks for a password, and the resource declares none.", {
       hint: "Add credential.password to the resource, and bind its source in the agent's configuration.",
     });
+  }
+
+  /** Servers repeat what they were sent, and a secret may have been declared as the user's name. For the log, which must hold none. */
+  #withoutCredential(error: ServerError): ServerError {
+    const { user, password } = this.#options;
+    const secrets = [password, user].filter((text): text is string => text !== undefined && text !== "");
+    return { ...error, message: secrets.reduce((message, secret) => message.replaceAll(secret, "…"), error.message) };
   }
 
   /** What the frame layer says of a caller means here: this is no PostgreSQL. */

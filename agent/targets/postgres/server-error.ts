@@ -22,7 +22,7 @@ export function readErrorFields(body: Buffer): ServerError {
   for (let field = reader.byte(); field !== 0; field = reader.byte()) {
     const value = reader.cstring();
     if (field === 0x43) sqlState = /^[0-9A-Z]{5}$/.test(value) ? value : "";
-    if (field === 0x4d) message = value.slice(0, LOGGED_CHARACTERS_MAX);
+    if (field === 0x4d) message = value;
   }
   return { sqlState, message };
 }
@@ -34,7 +34,7 @@ export function refusedLogin(error: ServerError): GatewayError {
 }
 
 export function serverErrorCause(error: ServerError): Error {
-  return new Error(`the target said ${error.sqlState || "without a code"}: ${error.message}`);
+  return new Error(`the target said ${error.sqlState || "without a code"}: ${error.message.slice(0, LOGGED_CHARACTERS_MAX)}`);
 }
 
 function wordsOf(sqlState: string): readonly [ErrorCode, string, string] {
