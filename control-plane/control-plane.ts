@@ -5,6 +5,7 @@
  */
 import { join } from "node:path";
 import { GatewayError } from "@sluice/core/errors.ts";
+import { allOrNothing, type Started } from "@sluice/core/started.ts";
 import type { DecisionExplainer } from "@sluice/rpc/explain.ts";
 import { EnrolmentService } from "@sluice/proto/sluice/enrolment/v1/enrolment_pb.ts";
 import { implement } from "@sluice/rpc/grpc/server.ts";
@@ -34,47 +35,35 @@ import { openStore, type Store } from "./store/store.ts";
 
 export type { ControlPlane, ControlPlaneOptions } from "./interface.ts";
 
-type Closers = (() => Promise<void> | void)[];
-
 /**
  * Rejects with `config_invalid` when the manifests have faults (all of them in the message, one a line, as file:line: text), when
  * the store cannot be used or an address cannot be had.
  */
 export async function startControlPlane(options: ControlPlaneOptions): Promise<ControlPlane> {
-  const closers: Closers = [];
-  let closing: Promise<void> | undefined;
-  const close = (): Promise<void> => {
-    closing ??= closeInReverse(closers, options);
-    return closing;
-  };
-  try {
-    return { ...(await start(options, closers)), close };
-  } catch (error) {
-    await close();
-    throw error;
-  }
+  const { stop, ...plane } = await allOrNothing(options.log, (started) => start(options, started));
+  return { ...plane, close: stop };
 }
 
-async function start(options: ControlPlaneOptions, closers: Closers): Promise<Omit<ControlPlane, "close">> {
+async function start(options: ControlPlaneOptions, started: Started): Promise<Omit<ControlPlane, "close">> {
   const { config, limits, clock, random, log } = options;
   const replica = `replica-${Buffer.from(random.bytes(6)).toString("hex")}`;
-  const shared = await openShared(options, closers);
+  const shared = await openShared(options, started);
   const { store, changes, authority, files } = shared;
   const { db } = store;
   const certificates = await issueServerCertificates(files, config);
   const development = await openDevelopment({ ...options, certificate: certificates.admin, authority, caFile: files.caFile });
-  closers.push(() => development.close());
+  started.add("development", () => development.close());
 
   const publisher = createPublisher({ db, changes, clock, log });
-  closers.push(() => publisher.close());
+  started.add("publisher", () => publisher.close());
   await applyConfigured(publisher, options, development.settings);
   const sessionIndex = await openSessionIndex({ db, clock, limits, log, ends: endedSessions(options) });
   const connected = new Map<string, ConnectedNode>();
   const commands = createSessionCommands({ db, changes, random, log, nodes: () => connected.values() });
-  closers.push(() => commands.close());
+  started.add("commands", () => commands.close());
 
   const parts: Parts = { ...shared, replica, publisher, sessionIndex, commands, connected };
-  const nodes = await startNodes(options, parts, closers);
+  const nodes = await startNodes(options, parts, started);
   const principals = createPrincipalsAdmin({ db, publisher, log });
   const installation = {
     nodes: createNodesAdmin({ db, authority, connected }),
@@ -97,15 +86,18 @@ async function start(options: ControlPlaneOptions, closers: Closers): Promise<Om
     limits,
     log,
   });
-  closers.push(() => server.close());
+  started.add("server", () => server.close());
   const reload = async (): Promise<void> => {
     await server.reloadCertificate();
     await development.issuer?.reloadCertificate();
   };
-  closers.push(keepServerCertificates(files, (listener) => authority.onChange(listener), { config, reload, log }));
-  closers.push(keepDevelopment(development, parts, options));
+  started.add(
+    "server certificates",
+    keepServerCertificates(files, (listener) => authority.onChange(listener), { config, reload, log }),
+  );
+  started.add("development issuer", keepDevelopment(development, parts, options));
   const jobs = { authorities: authority, sessions: nodes === undefined ? null : sessionIndex };
-  closers.push(startJobs({ db, holder: replica, goneMs: limits.nodeGoneMs, log, ...jobs }));
+  started.add("jobs", startJobs({ db, holder: replica, goneMs: limits.nodeGoneMs, log, ...jobs }));
 
   const adminUrl = urlOf(config.controlPlane.listen.host, server.port);
   log.info({ adminUrl, version: publisher.snapshots.current.version }, "control plane ready");
@@ -140,7 +132,7 @@ interface Parts extends Shared {
   readonly connected: Map<string, ConnectedNode>;
 }
 
-async function openShared(options: ControlPlaneOptions, closers: Closers): Promise<Shared> {
+async function openShared(options: ControlPlaneOptions, started: Started): Promise<Shared> {
   const { config, dataDirectory, limits, clock, random, log } = options;
   const { store: address, encryptionKey } = config.controlPlane;
   const keys = await openKeyEncryption({
@@ -153,14 +145,14 @@ async function openShared(options: ControlPlaneOptions, closers: Closers): Promi
     log,
   });
   const store = await openStore({ address, directory: join(dataDirectory, "store"), log, limits });
-  closers.push(() => store.close());
+  started.add("store", () => store.close());
   const changes = await listenForChanges({ connection: store.connection, random, log });
-  closers.push(() => changes.close());
+  started.add("changes", () => changes.close());
   const directory = join(dataDirectory, "ca");
   const authority = await openAuthority({ db: store.db, keys, changes, clock, random, limits, log, importFrom: directory });
-  closers.push(() => authority.close());
+  started.add("authority", () => authority.close());
   const files = await openAuthorityFiles({ directory, authority, clock, log });
-  closers.push(async () => {
+  started.add("authority files", async () => {
     files.close();
     await files.settled();
   });
@@ -190,7 +182,7 @@ function endedSessions({ recordings, config }: ControlPlaneOptions): "all" | "ow
 async function startNodes(
   options: ControlPlaneOptions,
   parts: Parts,
-  closers: Closers,
+  started: Started,
 ): Promise<(NodesServer & { readonly joinTokens: JoinTokensAdmin }) | undefined> {
   const { config, limits, clock, random, log } = options;
   const { nodes: listen, lease, workloads } = config.controlPlane;
@@ -199,7 +191,7 @@ async function startNodes(
   const { handlers, joinTokens } = createEnrolment({ db, authority: parts.authority, clock, random, limits, log, workloads });
   const enrolment = implement(EnrolmentService, handlers, null);
   const server = await startNodesServer({ ...parts, db, listen, lease, enrolment, limits, clock, random, log });
-  closers.push(() => server.close());
+  started.add("server", () => server.close());
   return { ...server, joinTokens };
 }
 
@@ -230,14 +222,4 @@ function keepDevelopment(
       .apply({ files: [], origin: "apply", author: "certificate authority", development: settings })
       .catch((error: unknown) => log.error({ err: error }, "the development issuer's authorities could not be published"));
   });
-}
-
-async function closeInReverse(closers: Closers, { log }: ControlPlaneOptions): Promise<void> {
-  for (const closer of closers.splice(0).reverse()) {
-    try {
-      await closer();
-    } catch (error) {
-      log.error({ err: error }, "a part of the control plane did not close cleanly");
-    }
-  }
 }

@@ -39,7 +39,7 @@ export class Started {
 export async function allOrNothing<Result>(
   log: StartedLog,
   start: (started: Started) => Promise<Result>,
-): Promise<Result & { stop(): Promise<void> }> {
+): Promise<Result & { readonly stop: () => Promise<void> }> {
   const started = new Started(log);
   try {
     const result = await start(started);

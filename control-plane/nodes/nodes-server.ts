@@ -6,6 +6,7 @@ import type { Clock } from "@sluice/core/clock.ts";
 import type { Config, NodesListenConfig } from "@sluice/core/config.ts";
 import type { Limits } from "@sluice/core/limits.ts";
 import type { Random } from "@sluice/core/random.ts";
+import { allOrNothing, type Started } from "@sluice/core/started.ts";
 import { NodeControlService } from "@sluice/proto/sluice/control/v1/control_pb.ts";
 import type { DecisionExplainer } from "@sluice/rpc/explain.ts";
 import type { ServedService } from "@sluice/rpc/grpc.ts";
@@ -63,64 +64,60 @@ export interface NodesServer {
 const CLOSE_GRACE_MS = 2_000;
 
 export async function startNodesServer(options: NodesServerOptions): Promise<NodesServer> {
+  const { stop, ...server } = await allOrNothing(options.log, (started) => start(options, started));
+  return { ...server, close: stop };
+}
+
+async function start(options: NodesServerOptions, started: Started): Promise<Omit<NodesServer, "close">> {
   const { authority, publisher, commands, limits, replica, db, changes, clock, random, log, connected } = options;
-  const closers: (() => Promise<void> | void)[] = [];
-  const close = async (): Promise<void> => {
-    for (const closer of closers.splice(0).reverse()) await closer();
-  };
-  try {
-    const hosts = hostsOf([options.listen.listen.host, ...options.listen.hosts]);
-    const identity = await openOwnIdentity({ authority, name: replica, hosts, clock, log });
-    closers.push(() => identity.close());
-    const signing = await openSnapshotSigning({
-      signer: () => authority.issueSigner(),
-      trust: () => authority.trust(),
-      lease: options.lease,
-      clock,
-    });
-    const { feed } = publisher;
-    const hub = await openNodeHub({
-      db,
-      changes,
-      clock,
-      log,
-      replica,
-      feed,
-      signing,
-      connected,
-      reload: () => publisher.reload(),
-      trust: () => authority.trust(),
-      onTrustChange: (listener) => authority.onChange(listener),
-      times: {
-        heartbeatMs: limits.nodeHeartbeatMs,
-        reportMs: limits.nodeReportMs,
-        goneMs: limits.nodeGoneMs,
-        stuckMs: limits.nodeStuckMs,
-      },
-    });
-    closers.push(() => hub.close());
-    const explainer = createRemoteExplainer(() => connected.values(), random);
-    const agents = createAgentCalls({ db, changes, feed, hub, log });
-    closers.push(() => agents.close());
-    const recordings = createRemoteRecordings({ identity, nodes: () => hub.directory.nodes, limits, log });
-    closers.push(() => recordings.close());
-    const heartbeatMs = limits.nodeHeartbeatMs;
-    const outgrow = (sequence: bigint): Promise<void> => publisher.outgrow(sequence);
-    const control = createControlService({ db, clock, log, replica, heartbeatMs, hub, commands, explainer, agents, outgrow });
-    const server = await serveGrpc({
-      listen: options.listen.listen,
-      services: [options.enrolment, implement(NodeControlService, control, ["gateway", "agent", "recorder"])],
-      messageBytesMax: limits.nodeMessageBytesMax,
-      identity,
-      log,
-      clock,
-      limits,
-    });
-    closers.push(() => server.close(CLOSE_GRACE_MS));
-    log.info({ address: server.address, name: replica }, "nodes may connect");
-    return { address: server.address, identity, explainer, recordings, close };
-  } catch (error) {
-    await close();
-    throw error;
-  }
+  const hosts = hostsOf([options.listen.listen.host, ...options.listen.hosts]);
+  const identity = await openOwnIdentity({ authority, name: replica, hosts, clock, log });
+  started.add("identity", () => identity.close());
+  const signing = await openSnapshotSigning({
+    signer: () => authority.issueSigner(),
+    trust: () => authority.trust(),
+    lease: options.lease,
+    clock,
+  });
+  const { feed } = publisher;
+  const hub = await openNodeHub({
+    db,
+    changes,
+    clock,
+    log,
+    replica,
+    feed,
+    signing,
+    connected,
+    reload: () => publisher.reload(),
+    trust: () => authority.trust(),
+    onTrustChange: (listener) => authority.onChange(listener),
+    times: {
+      heartbeatMs: limits.nodeHeartbeatMs,
+      reportMs: limits.nodeReportMs,
+      goneMs: limits.nodeGoneMs,
+      stuckMs: limits.nodeStuckMs,
+    },
+  });
+  started.add("hub", () => hub.close());
+  const explainer = createRemoteExplainer(() => connected.values(), random);
+  const agents = createAgentCalls({ db, changes, feed, hub, log });
+  started.add("agents", () => agents.close());
+  const recordings = createRemoteRecordings({ identity, nodes: () => hub.directory.nodes, limits, log });
+  started.add("recordings", () => recordings.close());
+  const heartbeatMs = limits.nodeHeartbeatMs;
+  const outgrow = (sequence: bigint): Promise<void> => publisher.outgrow(sequence);
+  const control = createControlService({ db, clock, log, replica, heartbeatMs, hub, commands, explainer, agents, outgrow });
+  const server = await serveGrpc({
+    listen: options.listen.listen,
+    services: [options.enrolment, implement(NodeControlService, control, ["gateway", "agent", "recorder"])],
+    messageBytesMax: limits.nodeMessageBytesMax,
+    identity,
+    log,
+    clock,
+    limits,
+  });
+  started.add("server", () => server.close(CLOSE_GRACE_MS));
+  log.info({ address: server.address, name: replica }, "nodes may connect");
+  return { address: server.address, identity, explainer, recordings };
 }
