@@ -35,6 +35,8 @@ spec:
 `;
 const files = (text: string): { files: readonly { path: string; text: string }[] } => ({ files: [{ path: "p.yaml", text }] });
 const BYTES_MAX = 100_000_000;
+/** A second is promised, and measured by the benchmark on a machine of its own; here other tests share the cores. Polling would take five. */
+const SOON_MS = 3_000;
 
 let cluster: TestCluster;
 let url: string;
@@ -99,7 +101,7 @@ describe("snapshots", () => {
         () => snapshotOf(node, identity)?.version,
         (heard) => heard === version,
       );
-    expect(performance.now() - appliedAtMs).toBeLessThan(1_000);
+    expect(performance.now() - appliedAtMs).toBeLessThan(SOON_MS);
     expect(snapshotOf(atA, identity)).toEqual(snapshotOf(atB, identity));
     expect(b.plane.snapshots.current.version).toBe(version);
 
@@ -109,7 +111,7 @@ describe("snapshots", () => {
       () => snapshotOf(atA, identity)?.version,
       (heard) => heard === second["version"],
     );
-    expect(performance.now() - backAtMs).toBeLessThan(1_000);
+    expect(performance.now() - backAtMs).toBeLessThan(SOON_MS);
     for (const node of [atA, atB]) {
       const sequences = node.all("snapshot").map((signed) => {
         const bytes = toBinary(SignedContentSchema, signed);
@@ -255,7 +257,7 @@ describe("principals", () => {
       () => snapshotOf(node, identity)?.snapshot.disabled,
       (got) => got !== undefined,
     );
-    expect(performance.now() - startedAtMs).toBeLessThan(1_000);
+    expect(performance.now() - startedAtMs).toBeLessThan(SOON_MS);
     expect(snapshotOf(node, identity)).toMatchObject({ version, snapshot: { disabled } });
     expect(a.plane.snapshots.current.disabled).toEqual(disabled);
     expect((await b.call("PrincipalService/List", {}))["principals"]).toMatchObject([{ subject: "mallory", author: "grace" }]);
@@ -349,7 +351,7 @@ describe("nodes", () => {
       );
       expect(ended?.error).toMatchObject({ code: "unauthorized" });
     }
-    expect(performance.now() - revokedAtMs).toBeLessThan(1_000);
+    expect(performance.now() - revokedAtMs).toBeLessThan(SOON_MS);
     const again = connect(b, identity);
     const ended = await until(
       () => again.ended,
@@ -518,7 +520,7 @@ describe("sessions", () => {
       (got) => got.length === 2,
     );
     expect(own).toMatchObject([{ sessionId: unlisted }, { sessionId, reason: "runs wild" }]);
-    expect(performance.now() - killedAtMs).toBeLessThan(1_000);
+    expect(performance.now() - killedAtMs).toBeLessThan(SOON_MS);
     stop();
     const three = connect(b, await identityOf("gateway", "g3"));
     await until(
