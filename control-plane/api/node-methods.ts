@@ -81,7 +81,7 @@ function joinTokensOf({ joinTokens }: InstallationServices): JoinTokensAdmin {
 
 function toNode(node: NodeSummary): MessageInitShape<typeof NodeSchema> {
   const { role, name, region, labels, addresses, state, softwareVersion, capability, sessions, links } = node;
-  const { snapshot, rejected, enrolledAt, lastSeenAt, certificateExpiresAt } = node;
+  const { snapshot, rejected, enrolledAt, lastSeenAt, certificateIssuedAt, certificateExpiresAt } = node;
   const { control, sessions: sessionsAddress, callers } = addresses;
   return {
     role,
@@ -102,6 +102,7 @@ function toNode(node: NodeSummary): MessageInitShape<typeof NodeSchema> {
     ...(rejected === null ? {} : { rejected: { ...rejected, sequence: BigInt(rejected.sequence) } }),
     enrolledAt: toTimestamp(enrolledAt),
     ...(lastSeenAt === null ? {} : { lastSeenAt: toTimestamp(lastSeenAt) }),
+    ...(certificateIssuedAt === null ? {} : { certificateIssuedAt: toTimestamp(certificateIssuedAt) }),
     ...(certificateExpiresAt === null ? {} : { certificateExpiresAt: toTimestamp(certificateExpiresAt) }),
   };
 }

@@ -34,6 +34,7 @@ export interface NodeSummary {
   /** RFC 3339, UTC. */
   readonly enrolledAt: string;
   readonly lastSeenAt: string | null;
+  readonly certificateIssuedAt: string | null;
   readonly certificateExpiresAt: string | null;
 }
 

@@ -39,6 +39,7 @@ export interface NodeRow extends NodeKey {
   /** Counts as part of the installation: it may be back in a moment. */
   readonly isKnown: boolean;
   readonly certificateSerial: string | null;
+  readonly certificateIssuedAt: Date | null;
   readonly certificateNotAfter: Date | null;
   readonly revokedAt: Date | null;
 }
@@ -154,11 +155,13 @@ export async function forgetGone(db: Kysely<Tables>, goneMs: number): Promise<bo
 export async function readNodes(db: Kysely<Tables>): Promise<readonly NodeRow[]> {
   const rows = await db
     .selectFrom("nodes")
-    .selectAll()
+    .leftJoin("certificates", "certificates.serial", "nodes.certificate_serial")
+    .selectAll("nodes")
+    .select("certificates.issued_at as certificate_issued_at")
     .select(sql<boolean>`coalesce(last_seen_at > clock_timestamp() - ${FRESH_S} * interval '1 second', false)`.as("is_fresh"))
-    .where("role", "!=", "control-plane")
-    .orderBy("role")
-    .orderBy("name")
+    .where("nodes.role", "!=", "control-plane")
+    .orderBy("nodes.role")
+    .orderBy("nodes.name")
     .execute();
   return rows.map((row) => ({
     role: row.role,
@@ -179,6 +182,7 @@ export async function readNodes(db: Kysely<Tables>): Promise<readonly NodeRow[]>
     isFresh: row.is_fresh,
     isKnown: row.connected_to !== null && row.revoked_at === null,
     certificateSerial: row.certificate_serial,
+    certificateIssuedAt: row.certificate_issued_at,
     certificateNotAfter: row.certificate_not_after,
     revokedAt: row.revoked_at,
   }));

@@ -54,6 +54,7 @@ function summarise(row: NodeRow, node: ConnectedNode | undefined): NodeSummary {
     rejected: row.rejected,
     enrolledAt: row.enrolledAt.toISOString(),
     lastSeenAt: row.lastSeenAt?.toISOString() ?? null,
+    certificateIssuedAt: row.certificateIssuedAt?.toISOString() ?? null,
     certificateExpiresAt: row.certificateNotAfter?.toISOString() ?? null,
   };
 }
