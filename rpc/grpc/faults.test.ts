@@ -272,6 +272,33 @@ it("speaks TLS 1.3 alone, and only to whoever has a certificate", async () => {
   expect(await attempt({ cert, key, ALPNProtocols: ["http/1.1"] })).toBe("ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL");
 });
 
+it("lets no node take the room of others", async () => {
+  const server = await serve([implement(GatewayPeerService, { ...unused, cancel: async () => ({}) }, ["agent"])]);
+  const { certificateChain: cert, privateKey: key, authorities: ca } = agent.material;
+  const port = Number(server.address.split(":")[1]);
+  const greedy = Array.from({ length: 100 }, () => {
+    const socket = connectTls({
+      host: "127.0.0.1",
+      port,
+      servername: "g1.gateway.sluice.internal",
+      cert,
+      key,
+      ca,
+      ALPNProtocols: ["h2"],
+    });
+    endings.push(() => socket.destroy());
+    return socket.on("error", () => undefined).resume();
+  });
+  const open = (): number => greedy.filter((socket) => !socket.destroyed).length;
+  await vi.waitFor(() => expect(open()).toBe(64), 5_000);
+  expect((await failure(dial(server.address).unary(cancel, {}, { deadlineMs: 500 }))).code).toBe("node_unreachable");
+  const other = await testIdentity("agent", "a2", {}, authority);
+  await dial(server.address, other).unary(cancel, {}, { deadlineMs: 2_000 });
+  // Those that it gives back it may have again.
+  for (const socket of greedy) socket.destroy();
+  await vi.waitFor(() => dial(server.address).unary(cancel, {}, { deadlineMs: 1_000 }), 5_000);
+});
+
 it("gives strangers little: no calls but the open ones, small messages, few connections, and not for long", async () => {
   const enrolment = implement(
     EnrolmentService,

@@ -17,7 +17,7 @@ import { splitPem } from "../identity/node-certificate.ts";
 import { verifyNode } from "../identity/verify.ts";
 import type { GrpcServeOptions, GrpcServer, ServedService, ServiceHandlers } from "../grpc.ts";
 import type { NodeIdentity } from "../node-identity.ts";
-import type { NodeRole } from "../nodes.ts";
+import type { NodeCertificate, NodeRole } from "../nodes.ts";
 import { RunningCalls } from "./running-calls.ts";
 import { type StrangerLimits, Strangers } from "./strangers.ts";
 import { serviceDefinition, serviceImplementation } from "./serve-calls.ts";
@@ -67,6 +67,11 @@ const TIMER_MS_MAX = 2 ** 31 - 1;
 const STRANGER_MESSAGE_BYTES_MAX = 64 * 1024;
 const STRANGER_CALLS_MAX = 4;
 
+/** Of one node: streams share a connection, so it has one, a second while its certificate is renewed, and those that measure. */
+const CONNECTIONS_PER_NODE_MAX = 64;
+/** Refused connections in the log: a line in this time, with how many there were. Strangers must not fill its disk. Milliseconds. */
+const REFUSALS_LOGGED_EVERY_MS = 1_000;
+
 interface GrpcSide {
   readonly server: Server;
   readonly injector: ConnectionInjector;
@@ -83,12 +88,15 @@ class NodeListener implements GrpcServer {
   readonly #tls: TlsServer;
   /** With the peer's certificate: a socket that HTTP/2 has taken over tells it no more. */
   readonly #connections = new Map<TLSSocket, X509Certificate | undefined>();
+  readonly #perNode = new Map<string, number>();
   readonly #stopFollowing: () => void;
+  #refusals = 0;
+  #refusalLoggedMs = Number.NEGATIVE_INFINITY;
   #address = "";
   #closing: Promise<void> | undefined;
 
   constructor(options: ServeGrpcOptions) {
-    const { identity, services, messageBytesMax, log } = options;
+    const { identity, services, messageBytesMax } = options;
     const limits = { ...defaultLimits, ...options.limits };
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
@@ -108,16 +116,13 @@ class NodeListener implements GrpcServer {
     });
     this.#tls.maxConnections = limits.nodeConnectionsMax + limits.unauthenticatedMax;
     this.#tls.on("connection", (socket: Socket) => {
-      if (!this.#strangers.enter(socket))
-        log.warn({ peer: socket.remoteAddress }, "too many unknown connections: one was refused");
+      if (!this.#strangers.enter(socket)) this.#logRefusal(socket.remoteAddress, "too many unknown connections");
     });
     this.#tls.on("secureConnection", (socket) => this.#accept(socket));
     this.#tls.on("tlsClientError", (error, socket) => {
-      log.info({ peer: socket.remoteAddress, reason: error.message }, "connection of a node refused in its handshake");
+      this.#logRefusal(socket.remoteAddress, error.message);
     });
-    this.#tls.on("drop", (data) =>
-      log.warn({ peer: data?.remoteAddress }, "too many connections of nodes: one was not accepted"),
-    );
+    this.#tls.on("drop", (data) => this.#logRefusal(data?.remoteAddress, "too many connections"));
     this.#stopFollowing = identity.onChange(() => this.#follow());
   }
 
@@ -193,10 +198,11 @@ class NodeListener implements GrpcServer {
       const verdict = verifyNode(certificate, this.#options.identity, this.#clock.nowMs());
       if (!socket.authorized || verdict.kind === "refused") {
         const reason = verdict.kind === "refused" ? verdict.reason : String(socket.authorizationError);
-        this.#options.log.warn({ peer: socket.remoteAddress, reason }, "a node's certificate was not accepted");
+        this.#logRefusal(socket.remoteAddress, reason);
         socket.destroy();
         return;
       }
+      if (!this.#hasRoomFor(verdict.node, socket)) return;
       this.#endWithCertificate(socket, verdict.node.notAfterMs);
     }
     if (socket.alpnProtocol !== "h2") {
@@ -208,6 +214,33 @@ class NodeListener implements GrpcServer {
     if (certificate !== undefined) this.#strangers.known(socket);
     const { injector } = certificate === undefined ? this.#forStrangers : this.#forNodes;
     injector.injectConnection(socket);
+  }
+
+  /** No node takes the room of all others, whatever it was given its certificate for. */
+  #hasRoomFor({ role, name }: NodeCertificate, socket: TLSSocket): boolean {
+    const key = `${role}/${name}`;
+    const open = this.#perNode.get(key) ?? 0;
+    if (open >= CONNECTIONS_PER_NODE_MAX) {
+      this.#logRefusal(socket.remoteAddress, `too many connections of the ${role} ${name}`);
+      socket.destroy();
+      return false;
+    }
+    this.#perNode.set(key, open + 1);
+    socket.once("close", () => {
+      const left = (this.#perNode.get(key) ?? 1) - 1;
+      if (left === 0) this.#perNode.delete(key);
+      else this.#perNode.set(key, left);
+    });
+    return true;
+  }
+
+  #logRefusal(peer: string | undefined, reason: string): void {
+    this.#refusals += 1;
+    const nowMs = this.#clock.monotonicMs();
+    if (nowMs - this.#refusalLoggedMs < REFUSALS_LOGGED_EVERY_MS) return;
+    this.#refusalLoggedMs = nowMs;
+    this.#options.log.warn({ peer, reason, refused: this.#refusals }, "connection to the port for nodes refused");
+    this.#refusals = 0;
   }
 
   /** A connection ends with the certificate that it was made with: whoever renewed connects again long before. */
