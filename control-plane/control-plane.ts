@@ -10,11 +10,13 @@ import type { DecisionExplainer } from "@sluice/rpc/explain.ts";
 import { EnrolmentService } from "@sluice/proto/sluice/enrolment/v1/enrolment_pb.ts";
 import { implement } from "@sluice/rpc/grpc/server.ts";
 import type { RecordingReader } from "@sluice/rpc/recordings.ts";
+import type { ControlPlaneMetrics } from "@sluice/telemetry/plane-metrics.ts";
 import { startAdminServer } from "./api/admin-server.ts";
 import { adminMethods } from "./api/methods.ts";
 import type { JoinTokensAdmin } from "./api/services.ts";
 import { type Authority, openAuthority } from "./ca/authority.ts";
 import { type AuthorityFiles, openAuthorityFiles } from "./ca/authority-files.ts";
+import { countingApplies, countingEnrolments, openMetrics } from "./counting.ts";
 import { createEnrolment } from "./enrolment/enrolment.ts";
 import { openDevelopment } from "./identity/development.ts";
 import type { ControlPlane, ControlPlaneOptions } from "./interface.ts";
@@ -54,15 +56,17 @@ async function start(options: ControlPlaneOptions, started: Started): Promise<Om
   const development = await openDevelopment({ ...options, certificate: certificates.admin, authority, caFile: files.caFile });
   started.add("development", () => development.close());
 
-  const publisher = createPublisher({ db, changes, clock, log });
-  started.add("publisher", () => publisher.close());
+  const connected = new Map<string, ConnectedNode>();
+  const uncounted = createPublisher({ db, changes, clock, log });
+  started.add("publisher", () => uncounted.close());
+  const metrics = openMetrics(options.meter, { publisher: uncounted, connected });
+  const publisher = countingApplies(uncounted, metrics);
   await applyConfigured(publisher, options, development.settings);
   const sessionIndex = await openSessionIndex({ db, clock, limits, log, ends: endedSessions(options) });
-  const connected = new Map<string, ConnectedNode>();
   const commands = createSessionCommands({ db, changes, random, log, nodes: () => connected.values() });
   started.add("commands", () => commands.close());
 
-  const parts: Parts = { ...shared, replica, publisher, sessionIndex, commands, connected };
+  const parts: Parts = { ...shared, replica, publisher, sessionIndex, commands, connected, metrics };
   const nodes = await startNodes(options, parts, started);
   const principals = createPrincipalsAdmin({ db, publisher, log });
   const installation = {
@@ -130,6 +134,7 @@ interface Parts extends Shared {
   readonly sessionIndex: SessionIndex;
   readonly commands: SessionCommands;
   readonly connected: Map<string, ConnectedNode>;
+  readonly metrics: ControlPlaneMetrics;
 }
 
 async function openShared(options: ControlPlaneOptions, started: Started): Promise<Shared> {
@@ -189,8 +194,19 @@ async function startNodes(
   if (listen === null) return undefined;
   const { db } = parts.store;
   const { handlers, joinTokens } = createEnrolment({ db, authority: parts.authority, clock, random, limits, log, workloads });
-  const enrolment = implement(EnrolmentService, handlers, null);
-  const server = await startNodesServer({ ...parts, db, listen, lease, enrolment, limits, clock, random, log });
+  const enrolment = implement(EnrolmentService, countingEnrolments(handlers, parts.metrics), null);
+  const server = await startNodesServer({
+    ...parts,
+    onRejected: () => parts.metrics.snapshotRejected(),
+    db,
+    listen,
+    lease,
+    enrolment,
+    limits,
+    clock,
+    random,
+    log,
+  });
   started.add("server", () => server.close());
   return { ...server, joinTokens };
 }

@@ -10,6 +10,7 @@ import type { DecisionExplainer } from "@sluice/rpc/explain.ts";
 import type { NodeIdentity } from "@sluice/rpc/node-identity.ts";
 import type { RecordingReader } from "@sluice/rpc/recordings.ts";
 import type { SnapshotSource } from "@sluice/rpc/snapshot-source.ts";
+import type { Meter } from "@sluice/telemetry/meter.ts";
 import type { Logger } from "pino";
 import type { EndSession } from "./nodes/session-commands.ts";
 import type { SessionIndexConsumer } from "./store/session-index.ts";
@@ -32,6 +33,8 @@ export interface ControlPlaneOptions {
   readonly explainer: (() => DecisionExplainer) | null;
   /** The recorder of the same process. Null: recorders of the directory are asked. */
   readonly recordings: RecordingReader | null;
+  /** Where it declares what it counts. */
+  readonly meter?: Meter;
 }
 
 /** A file as it was read: `path` is for messages only. */

@@ -16,6 +16,14 @@ import type { ControlHandlers } from "@sluice/rpc/control-link.ts";
 import { openControlLink } from "@sluice/rpc/control/link.ts";
 import { openNodeIdentity } from "@sluice/rpc/identity/open.ts";
 import type { NodeIdentity } from "@sluice/rpc/node-identity.ts";
+import {
+  createGatewayMetrics,
+  type GatewayFacts,
+  type GatewayMetrics,
+  noGatewayMetrics,
+} from "@sluice/telemetry/gateway-metrics.ts";
+import type { Meter } from "@sluice/telemetry/meter.ts";
+import type { Traces } from "@sluice/telemetry/session-trace.ts";
 import type { Logger } from "pino";
 import { callerAddresses, callerHosts } from "./caller-addresses.ts";
 import { type Gateway, startGateway } from "./gateway.ts";
@@ -41,6 +49,9 @@ export interface GatewayNodeOptions {
   readonly log: Logger;
   /** Aborts a start that still waits for a control plane. */
   readonly signal?: AbortSignal;
+  /** Where it declares what it counts. */
+  readonly meter?: Meter;
+  readonly traces?: Traces;
 }
 
 export interface ShippingParts {
@@ -120,7 +131,9 @@ async function start(options: GatewayNodeOptions, started: Started): Promise<Omi
     slot: slot.number,
     limiter: new CancelLimiter(limits.cancelsPerAddressMax, clock),
   });
-  const peers = createGatewayPeers({ ...shared, identity, control, cancelKeys });
+  let metrics: GatewayMetrics = noGatewayMetrics;
+  const onForward: GatewayMetrics["cancelForwarded"] = (outcome) => metrics.cancelForwarded(outcome);
+  const peers = createGatewayPeers({ ...shared, identity, control, cancelKeys, onForward });
   started.add("peers", () => peers.close());
   const agentLinks = await openAgentLinks({
     ...shared,
@@ -141,6 +154,11 @@ async function start(options: GatewayNodeOptions, started: Started): Promise<Omi
   const link = openControlLink({ ...shared, identity, addresses: node.controlPlanes, handlers });
   control.attach(link);
   started.add("link", () => link.close());
+  if (options.meter !== undefined)
+    metrics = createGatewayMetrics(
+      options.meter,
+      factsOf(parts, () => link.connected),
+    );
 
   await untilReady(parts, () => link.connected);
   await peers.ready();
@@ -153,6 +171,8 @@ async function start(options: GatewayNodeOptions, started: Started): Promise<Omi
     spool,
     cancelKeys,
     ddl: peers.ddl,
+    metrics,
+    ...(options.traces === undefined ? {} : { traces: options.traces }),
   });
   serving = gateway;
   started.add("gateway", () => gateway.close());
@@ -228,6 +248,18 @@ async function untilReady({ options, node, snapshots }: NodeParts, connected: ()
   } finally {
     clearInterval(timer);
   }
+}
+
+function factsOf({ snapshots, agentLinks, spool, gateway }: NodeParts, controlPlanes: () => number): GatewayFacts {
+  return {
+    sessions: () => gateway()?.sessions ?? 0,
+    spoolBytes: () => spool.end - spool.start,
+    leaseSeconds: (strict) => Math.max(snapshots.lease.remainingMs(strict), 0) / 1_000,
+    snapshotSequence: () => Number(snapshots.sequence),
+    controlPlanes,
+    agentSessions: () => agentLinks.links().map(({ name, sessions }) => [name, sessions] as const),
+    draining: () => gateway()?.draining ?? false,
+  };
 }
 
 function reasonsAgainst({ snapshots, spool, gateway }: NodeParts): readonly string[] {

@@ -26,6 +26,7 @@ export function startControlPlaneProcess(options: PlaneOptions): Promise<Running
       readEnvironment: options.environment,
       explainer: null,
       recordings: null,
+      meter,
     });
     started.add("control plane", () => controlPlane.close());
     const index = await startIndex(started, controlPlane, options, shared);

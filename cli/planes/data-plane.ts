@@ -5,7 +5,7 @@ import { type GatewayNode, type Shipping, type ShippingParts, startGatewayNode }
 import { openNatsBus } from "@sluice/events/nats/bus.ts";
 import { createMeter } from "@sluice/telemetry/meter.ts";
 import { limitsOf } from "./limits.ts";
-import { STARTING, startOperations } from "./operations.ts";
+import { STARTING, startOperations, startTraces } from "./operations.ts";
 import { announce, nodeOf, type PlaneOptions, type RunningPlane } from "./plane.ts";
 import { startShipping } from "./shipping.ts";
 import { allOrNothing } from "@sluice/core/started.ts";
@@ -36,7 +36,8 @@ export function startGatewayProcess(options: PlaneOptions): Promise<RunningPlane
     let serving: GatewayNode | undefined;
     // Before anything else: a gateway that waits for its first policy is alive, and not ready.
     const operations = await startOperations(started, { config, meter, notReady: () => serving?.notReady() ?? STARTING, log });
-    const node = await startGatewayNode({ ...shared, config, dataDirectory, environment, signal, ship });
+    const traces = await startTraces(started, config, "gateway");
+    const node = await startGatewayNode({ ...shared, config, dataDirectory, environment, signal, ship, meter, traces });
     serving = node;
     started.add("gateway", async () => {
       await node.drain();

@@ -40,6 +40,8 @@ export interface ControlServiceOptions {
   readonly agents: AgentCalls;
   /** A node has seen this snapshot: what is in force must not be older. */
   readonly outgrow: (sequence: bigint) => Promise<void>;
+  /** A node did not take a snapshot; for whoever counts. */
+  readonly onRejected?: () => void;
 }
 
 /** A stream whose first word does not come is not kept open. */
@@ -195,6 +197,7 @@ function takeVerdict(options: ControlServiceOptions, node: ConnectedNode, verdic
   const noReason = new GatewayError("internal", "The node gave no reason.");
   const rejected = accepted ? null : fault === undefined ? noReason : fromFault(fault);
   if (rejected !== null) {
+    options.onRejected?.();
     options.log.warn({ node: node.key, sequence: Number(sequence), code: rejected.code }, "a node did not take a snapshot");
   }
   const stored = { sequence, version: version.replaceAll("\0", "").slice(0, VERSION_CHARS).toWellFormed(), fault: rejected };

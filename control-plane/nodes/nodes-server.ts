@@ -44,6 +44,8 @@ export interface NodesServerOptions {
   readonly enrolment: ServedService;
   /** Filled with the nodes that are connected here. */
   readonly connected: Map<string, ConnectedNode>;
+  /** A node did not take a snapshot; for whoever counts. */
+  readonly onRejected: () => void;
   readonly limits: Limits;
   readonly clock: Clock;
   readonly random: Random;
@@ -107,7 +109,19 @@ async function start(options: NodesServerOptions, started: Started): Promise<Omi
   started.add("recordings", () => recordings.close());
   const heartbeatMs = limits.nodeHeartbeatMs;
   const outgrow = (sequence: bigint): Promise<void> => publisher.outgrow(sequence);
-  const control = createControlService({ db, clock, log, replica, heartbeatMs, hub, commands, explainer, agents, outgrow });
+  const control = createControlService({
+    db,
+    clock,
+    log,
+    replica,
+    heartbeatMs,
+    hub,
+    commands,
+    explainer,
+    agents,
+    outgrow,
+    onRejected: options.onRejected,
+  });
   const server = await serveGrpc({
     listen: options.listen.listen,
     services: [options.enrolment, implement(NodeControlService, control, ["gateway", "agent", "recorder"])],

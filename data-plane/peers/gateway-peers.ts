@@ -29,6 +29,8 @@ export interface GatewayPeersOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
+  /** A cancel request that landed here is another gateway's; for whoever counts. */
+  readonly onForward?: (outcome: "sent" | "limited" | "unknown") => void;
 }
 
 export interface GatewayPeers {

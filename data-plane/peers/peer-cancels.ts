@@ -20,6 +20,8 @@ export interface PeerCancelsOptions {
   readonly limits: Limits;
   readonly clock: Clock;
   readonly log: Logger;
+  /** For whoever counts. */
+  readonly onForward?: (outcome: "sent" | "limited" | "unknown") => void;
 }
 
 export interface PeerCancels {
@@ -36,7 +38,9 @@ export function createPeerCancels(options: PeerCancelsOptions): PeerCancels {
   cancelKeys.forwardBy((slot, processId, secret) => {
     const gateway = control.directory.find((node) => node.role === "gateway" && node.slot === slot);
     const address = gateway?.addresses.control ?? null;
-    if (gateway === undefined || address === null || !forwarded.admits("all")) return;
+    if (gateway === undefined || address === null) return options.onForward?.("unknown");
+    if (!forwarded.admits("all")) return options.onForward?.("limited");
+    options.onForward?.("sent");
     channels
       .to(gateway.name, address)
       .unary(GatewayPeerService.method.cancel, { processId, secret }, { deadlineMs: limits.cancelForwardTimeoutMs })
