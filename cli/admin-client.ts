@@ -24,6 +24,7 @@ import { SessionService } from "@sluice/proto/sluice/admin/v1/session_pb.ts";
 import { TokenService } from "@sluice/proto/sluice/admin/v1/token_pb.ts";
 import { FaultSchema } from "@sluice/proto/sluice/common/v1/common_pb.ts";
 import { toPlainJson } from "@sluice/rpc/plain-json.ts";
+import { probe, type Readiness } from "./probe.ts";
 
 export interface AdminAddress {
   /** `https://host:port`. */
@@ -65,6 +66,8 @@ export interface AdminClient {
   call(method: string, body: Readonly<Record<string, unknown>>): Promise<unknown>;
   /** The same for methods that answer a stream: its messages, as they come. */
   stream(method: string, body: Readonly<Record<string, unknown>>): AsyncGenerator;
+  /** Whether it is ready, without the token. Throws what the connection threw. */
+  probe(): Promise<Readiness>;
 }
 
 /** Silence for this long ends a call: the first explanation may wait 10 s for a catalog and 5 s for a parse. Milliseconds. */
@@ -94,6 +97,7 @@ export function createAdminClient(address: AdminAddress): AdminClient {
   return {
     call: async (name, body) => await callUnary(transport, address, name, body),
     stream: (name, body) => callStream(transport, address, name, body),
+    probe: async () => await probe(new URL("/readyz", address.url), address.ca),
   };
 }
 

@@ -15,6 +15,8 @@ export interface ReadyFile {
   readonly listeners: readonly ReadyListener[];
   /** Issuer URL of the built-in development identity provider; absent when it is off. */
   readonly issuer?: string;
+  /** `host:port` of health and metrics; absent when the configuration asks for none. */
+  readonly operations?: string;
   /** The process to send SIGTERM to. */
   readonly pid: number;
 }
@@ -90,7 +92,7 @@ function parseReadyFile(text: string): ReadyFile | undefined {
     return undefined;
   }
   if (typeof value !== "object" || value === null) return undefined;
-  const { admin, adminToken, caFile, listeners, issuer, pid } = value as Record<string, unknown>; // an object, checked above
+  const { admin, adminToken, caFile, listeners, issuer, operations, pid } = value as Record<string, unknown>; // an object, checked above
   if (typeof admin !== "string" || typeof adminToken !== "string" || typeof caFile !== "string") return undefined;
   if (typeof pid !== "number" || !Number.isSafeInteger(pid) || pid <= 0 || !Array.isArray(listeners)) return undefined;
   const parsed = listeners.map((entry) => parseListener(entry));
@@ -101,6 +103,7 @@ function parseReadyFile(text: string): ReadyFile | undefined {
     caFile,
     listeners: parsed.filter((entry) => entry !== undefined),
     ...(typeof issuer === "string" ? { issuer } : {}),
+    ...(typeof operations === "string" ? { operations } : {}),
     pid,
   };
 }
