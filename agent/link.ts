@@ -12,6 +12,7 @@ import type { Limits } from "@sluice/core/limits.ts";
 import type { Random } from "@sluice/core/random.ts";
 import type { ResourceSpec, TargetAccount } from "@sluice/core/snapshot.ts";
 import type { AgentLink, OpenTargetRequest, ReadCatalogRequest, TargetConnection } from "@sluice/rpc/agent-link.ts";
+import { type AgentMetrics, noAgentMetrics } from "@sluice/telemetry/plane-metrics.ts";
 import type { Logger } from "pino";
 import { readPostgresCatalog } from "./catalog/postgres.ts";
 import type { SealingKey } from "./secrets/sealing-key.ts";
@@ -29,13 +30,19 @@ export interface CoLocatedAgentOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: AgentLog;
+  readonly metrics?: Pick<AgentMetrics, "opened" | "catalogRead">;
+}
+
+export interface CoLocatedAgent extends AgentLink {
+  /** Connections to targets that wait to be used again. */
+  readonly pooledConnections: number;
 }
 
 export type AgentLog = Pick<Logger, "debug" | "info" | "warn">;
 
 /** `close` ends what is being opened or read, and connections kept for later; those handed over belong to their holders. */
-export function createCoLocatedAgent(options: CoLocatedAgentOptions): AgentLink {
-  const { limits, log, clock } = options;
+export function createCoLocatedAgent(options: CoLocatedAgentOptions): CoLocatedAgent {
+  const { limits, log, clock, metrics = noAgentMetrics } = options;
   const secrets = createSecretSources(options);
   const postgres = new PostgresTargets({
     ...options,
@@ -75,18 +82,27 @@ export function createCoLocatedAgent(options: CoLocatedAgentOptions): AgentLink 
       account,
       target: `${resource.target.host}:${resource.target.port}`,
     };
+    const count = (outcome: string): void => {
+      if (what === "catalog read") metrics.catalogRead(outcome);
+      else metrics.opened(resource.name, outcome);
+    };
     try {
       const result = await run();
+      count(what === "catalog read" ? "read" : "opened");
       log[what === "catalog read" ? "debug" : "info"]({ ...about, tookMs: Math.round(clock.monotonicMs() - startedMs) }, what);
       return result;
     } catch (thrown) {
       const error = toGatewayError(thrown);
+      count(error.code);
       log.warn({ ...about, code: error.code, reason: error.message, cause: causeText(error.cause) }, `${what}: failed`);
       throw error;
     }
   };
 
   return {
+    get pooledConnections() {
+      return postgres.idle;
+    },
     openTarget: (request: OpenTargetRequest): Promise<TargetConnection> =>
       logged("target opened", request, () => open(request, { account: request.account, startup: request.startup, pooled: true })),
     readCatalog: (request: ReadCatalogRequest): Promise<Catalog> =>

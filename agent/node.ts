@@ -13,6 +13,8 @@ import type { ControlLink } from "@sluice/rpc/control-link.ts";
 import { openControlLink } from "@sluice/rpc/control/link.ts";
 import { openNodeIdentity } from "@sluice/rpc/identity/open.ts";
 import type { NodeIdentity } from "@sluice/rpc/node-identity.ts";
+import type { Meter } from "@sluice/telemetry/meter.ts";
+import { createAgentMetrics, noAgentMetrics } from "@sluice/telemetry/plane-metrics.ts";
 import type { Logger } from "pino";
 import { openDeclarations } from "./declarations.ts";
 import { KeptDirectory } from "./kept-directory.ts";
@@ -31,6 +33,8 @@ export interface AgentNodeOptions {
   readonly log: Logger;
   /** Aborts a start that still waits for a control plane. */
   readonly signal?: AbortSignal;
+  /** Where it declares what it counts. */
+  readonly meter?: Meter;
 }
 
 export interface AgentNode {
@@ -72,7 +76,26 @@ async function start(options: AgentNodeOptions, started: Started): Promise<Omit<
   started.add("identity", () => identity.close());
 
   const sealingKey = await openSealingKey(join(dataDirectory, "sealing"));
-  const agentLink = createCoLocatedAgent({ ...shared, config: config.agent, sealingKey, readEnvironment: environment });
+  // Parts that are not there yet count nothing: the metrics may be read while it still starts.
+  let facts: { readonly tunnel: Tunnel; readonly controlPlanes: () => number } | undefined;
+  const links = (): ReturnType<Tunnel["status"]>["links"] => facts?.tunnel.status().links ?? [];
+  const metrics =
+    options.meter === undefined
+      ? noAgentMetrics
+      : createAgentMetrics(options.meter, {
+          sessions: () => facts?.tunnel.status().sessions ?? 0,
+          warmConnections: () => facts?.tunnel.warmConnections ?? 0,
+          pooledConnections: () => agentLink.pooledConnections,
+          controlPlanes: () => facts?.controlPlanes() ?? 0,
+          roundTrips: () => links().flatMap(({ name, roundTripUs }) => (roundTripUs > 0 ? [[name, roundTripUs / 1_000]] : [])),
+        });
+  const agentLink = createCoLocatedAgent({
+    ...shared,
+    config: config.agent,
+    sealingKey,
+    readEnvironment: environment,
+    metrics,
+  });
   started.add("agent link", () => agentLink.close());
 
   const control = await KeptDirectory.open(join(dataDirectory, "policy", "gateways.json"), log);
@@ -93,6 +116,7 @@ async function start(options: AgentNodeOptions, started: Started): Promise<Omit<
     control,
     resources: declarations,
     agentLink,
+    metrics,
     config: { nearest: config.agent.nearest, region: node.region },
   });
   started.add("tunnel", () => tunnel.close());
@@ -115,6 +139,7 @@ async function start(options: AgentNodeOptions, started: Started): Promise<Omit<
   });
   link = opened;
   control.attach(opened);
+  facts = { tunnel, controlPlanes: () => opened.connected };
   started.add("opened", () => opened.close());
 
   await untilReady(options, declarations.ready(options.signal), () => opened.connected);

@@ -48,6 +48,11 @@ export class GatewayLink {
     return this.#welcomed;
   }
 
+  /** Connections that wait for a session. */
+  get idle(): number {
+    return this.#run?.idle ?? 0;
+  }
+
   get closed(): boolean {
     return this.#closing.signal.aborted;
   }

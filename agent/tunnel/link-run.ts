@@ -145,6 +145,11 @@ export class LinkRun {
     this.sayHealth();
   }
 
+  /** Connections that wait for a session. */
+  get idle(): number {
+    return this.#warm.idle;
+  }
+
   /** Sessions that are carried or being opened. */
   get busy(): number {
     return this.#sessions.size + this.#opening;
@@ -207,7 +212,7 @@ export class LinkRun {
     const outcome = this.#tickets.announce({ ...open, startup: { ...open.startup } }, context.clock.monotonicMs());
     if (outcome !== "announced") {
       const about = { gateway, session: open.sessionId.slice(0, 64), outcome };
-      context.refused();
+      context.refused(outcome);
       context.log.warn(about, "open refused: its ticket was not taken");
       return;
     }
@@ -253,7 +258,7 @@ export class LinkRun {
       guard.lift();
       if (session === undefined) {
         if (error.code === "unauthorized") this.#warm.bound(false);
-        context.refused();
+        context.refused(error.code);
         if (!dialed.socket.destroyed) refuse(dialed, error);
       }
       this.#ended(binding.openId, session);

@@ -34,6 +34,6 @@ export interface TunnelContext {
   draining(): boolean;
   started(session: CarriedSession, dialed: DialedGateway): void;
   ended(session: CarriedSession): void;
-  /** Counts an open that the agent did not take. */
-  refused(): void;
+  /** Counts an open that the agent did not take, by a code. */
+  refused(reason: string): void;
 }

@@ -12,6 +12,7 @@ import { verifyNode } from "@sluice/rpc/identity/verify.ts";
 import { chooseNearest, type MeasuredGateway, type NearestChoice, noChoice } from "@sluice/rpc/nearest.ts";
 import type { NodeIdentity } from "@sluice/rpc/node-identity.ts";
 import type { DirectoryNode } from "@sluice/rpc/nodes.ts";
+import type { AgentMetrics } from "@sluice/telemetry/plane-metrics.ts";
 import type { Logger } from "pino";
 import { fraction } from "./backoff.ts";
 import type { CarriedSession } from "./carried-session.ts";
@@ -33,6 +34,7 @@ export interface TunnelOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
+  readonly metrics?: Pick<AgentMetrics, "bindingRefused">;
   /** What this agent says that it speaks; for tests. */
   readonly capability?: number;
 }
@@ -42,6 +44,8 @@ export interface Tunnel {
   status(): Pick<NodeStatus, "sessions" | "draining" | "links">;
   /** Opens that were not taken since the start. */
   readonly refusedOpens: number;
+  /** Connections to gateways that wait for a session. */
+  readonly warmConnections: number;
   /** A gateway has a caller and no agent. */
   dialGateway(name: string): void;
   /** The agent's declarations changed: gateways may be waiting for that. */
@@ -95,8 +99,9 @@ class AgentTunnel implements Tunnel {
       draining: () => this.#draining,
       started: (session, dialed) => void this.#carried.set(session, dialed),
       ended: (session) => void this.#carried.delete(session),
-      refused: () => {
+      refused: (reason) => {
         this.#refused += 1;
+        options.metrics?.bindingRefused(reason);
       },
     };
     this.#stops.push(
@@ -108,6 +113,10 @@ class AgentTunnel implements Tunnel {
 
   get refusedOpens(): number {
     return this.#refused;
+  }
+
+  get warmConnections(): number {
+    return [...this.#links.values()].reduce((sum, { idle }) => sum + idle, 0);
   }
 
   status(): ReturnType<Tunnel["status"]> {

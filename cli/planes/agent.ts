@@ -15,7 +15,7 @@ export function startAgentProcess(options: PlaneOptions): Promise<RunningPlane> 
     const meter = createMeter();
     let serving: AgentNode | undefined;
     const operations = await startOperations(started, { config, meter, notReady: () => serving?.notReady() ?? STARTING, log });
-    const node = await startAgentNode({ ...shared, config, dataDirectory, environment, signal });
+    const node = await startAgentNode({ ...shared, config, dataDirectory, environment, signal, meter });
     serving = node;
     started.add("agent", async () => {
       await node.drain();
