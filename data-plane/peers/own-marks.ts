@@ -76,9 +76,11 @@ export class OwnMarks {
   async announce(session: SessionId, scope: DdlScope): Promise<void> {
     const known = this.#bySession.get(session);
     const mark = known ?? this.#make(session, scope);
-    for (let round = 0; round < ROUNDS_MAX; round += 1) {
-      const missing = this.#others().filter(({ name }) => mark.told.get(name)?.holds !== true);
-      if (missing.length === 0 || mark.endedMs !== null) return;
+    const asked = new Set<string>();
+    for (let round = 0; round < ROUNDS_MAX && mark.endedMs === null; round += 1) {
+      const missing = this.#others().filter(({ name }) => mark.told.get(name)?.holds !== true && !asked.has(name));
+      if (missing.length === 0) break;
+      for (const { name } of missing) asked.add(name);
       await Promise.all(missing.map((gateway) => this.#begin(mark, gateway)));
     }
     // One that has left the directory meanwhile is not waited for.
