@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { parseDurationSeconds } from "./durations.ts";
 import { conninfo, listenerOf } from "./commands/psql.ts";
-import { stopWithin } from "./commands/up.ts";
+import { stopTimeoutMs, stopWithin } from "./commands/up.ts";
 
 describe("durations", () => {
   it.each([
@@ -42,5 +42,11 @@ describe("stopping", () => {
   it("does not wait for ever", async () => {
     await expect(stopWithin(() => new Promise(() => undefined), 20)).rejects.toMatchObject({ code: "internal" });
     await expect(stopWithin(() => Promise.resolve(), 20)).resolves.toBeUndefined();
+  });
+
+  it("gives a long drain its time, and an ordinary one fifteen seconds", () => {
+    expect(stopTimeoutMs({ limits: {} })).toBe(14_000);
+    expect(stopTimeoutMs({ limits: { drainTimeoutMs: 1 } })).toBe(14_000);
+    expect(stopTimeoutMs({ limits: { drainTimeoutMs: 60_000 } })).toBe(64_000);
   });
 });

@@ -112,6 +112,7 @@ async function start(options: ControlPlaneOptions, started: Started): Promise<Om
     issuerUrl: development.issuer?.issuer,
     gatewayCertificate: certificates.gateway,
     snapshots: publisher.snapshots,
+    snapshotSequence: () => Number(publisher.feed.newest?.sequence ?? 0),
     sessionIndex: sessionIndex.consumer,
     nodesAddress: nodes?.address ?? null,
     nodeIdentity: nodes?.identity ?? null,

@@ -59,6 +59,8 @@ export interface ControlPlane {
   /** Issuer URL of the development issuer; undefined when it is off. */
   readonly issuerUrl: string | undefined;
   readonly snapshots: SnapshotSource;
+  /** Of the newest snapshot; 0 before the first. */
+  snapshotSequence(): number;
   /** To be subscribed to the bus as a durable consumer; `consumeFrom` for records of gateways elsewhere. */
   readonly sessionIndex: SessionIndexConsumer;
   /** `host:port` where nodes enrol and hold their control streams, as bound; null when no other process may join. */

@@ -9,6 +9,7 @@ import { GatewayError } from "@sluice/core/errors.ts";
 import type { Limits } from "@sluice/core/limits.ts";
 import type { Random } from "@sluice/core/random.ts";
 import { allOrNothing, type Started } from "@sluice/core/started.ts";
+import type { RecordConsumer } from "@sluice/events/bus.ts";
 import { type KeptRecords, openRecorderBus, type RecorderBus } from "@sluice/events/nats/recorder-bus.ts";
 import { openControlLink } from "@sluice/rpc/control/link.ts";
 import type { ControlLink } from "@sluice/rpc/control-link.ts";
@@ -34,6 +35,8 @@ export interface RecorderNodeOptions {
   /** For whoever counts. */
   readonly onKept?: (kept: KeptRecords) => void;
   readonly onReceipt?: () => void;
+  /** A batch could not be kept and will be offered again. */
+  readonly onFailed?: () => void;
 }
 
 export interface RecorderNode {
@@ -97,7 +100,7 @@ async function start(
       ...options,
       config: events,
       identity,
-      consumer: recorder.consumer,
+      consumer: failing(recorder.consumer, options.onFailed),
       placeOf: (gateway, spoolId) => recorder.placeOf(gateway, spoolId),
     }),
   );
@@ -116,6 +119,22 @@ async function begin<Part extends { close(): Promise<void> }>(
   const begun = await part;
   started.add(name, () => begun.close());
   return begun;
+}
+
+/** Tells whoever counts of each batch that was not kept. */
+function failing(consumer: RecordConsumer, onFailed: (() => void) | undefined): RecordConsumer {
+  if (onFailed === undefined) return consumer;
+  return {
+    ...consumer,
+    consume: async (records, details) => {
+      try {
+        await consumer.consume(records, details);
+      } catch (error) {
+        onFailed();
+        throw error;
+      }
+    },
+  };
 }
 
 function serve(

@@ -59,7 +59,7 @@ export function createControlPlaneMetrics(meter: Meter, facts: ControlPlaneFacts
     "outcome",
   ]);
   const rejected = meter.counter("sluice_snapshots_rejected_total", "Snapshots that a node did not take.");
-  meter.gauge("sluice_policy_sequence", "Sequence of the newest snapshot.", facts.snapshotSequence);
+  meter.gauge("sluice_policy_newest_sequence", "Sequence of the newest snapshot.", facts.snapshotSequence);
   meter.gauges("sluice_nodes_connected", "Nodes connected to this replica, by role.", "role", facts.nodes);
   return {
     applied: (outcome) => applies(1, outcome),
@@ -71,7 +71,8 @@ export function createControlPlaneMetrics(meter: Meter, facts: ControlPlaneFacts
 export const noControlPlaneMetrics: ControlPlaneMetrics = { applied: () => {}, enrolled: () => {}, snapshotRejected: () => {} };
 
 export interface RecorderMetrics {
-  batch(records: number, bytes: number): void;
+  /** `lagMs`: from the newest record's making to its keeping. */
+  batch(records: number, bytes: number, lagMs: number): void;
   batchFailed(): void;
   receipt(): void;
 }
@@ -82,17 +83,26 @@ export interface RecorderFacts {
   readonly controlPlanes: () => number;
 }
 
+/** A receipt takes some 20 ms in a rack; whoever waits for minutes fills spools. Milliseconds. */
+const LAG_MS = [10, 50, 100, 500, 1_000, 5_000, 30_000, 120_000, 600_000];
+
 export function createRecorderMetrics(meter: Meter, facts: RecorderFacts): RecorderMetrics {
   const records = meter.counter("sluice_recorder_records_total", "Records kept.");
   const bytes = meter.counter("sluice_recorder_bytes_total", "Bytes of records kept, before compression.");
   const failures = meter.counter("sluice_recorder_failures_total", "Batches that could not be kept and are offered again.");
+  const lag = meter.histogram(
+    "sluice_recorder_lag_milliseconds",
+    "From the newest record of a batch to its keeping, by the clocks of gateway and recorder.",
+    LAG_MS,
+  );
   const receipts = meter.counter("sluice_recorder_receipts_total", "Receipts given to gateways.");
   meter.gauge("sluice_recorder_batches_held", "Batches that wait for one before them.", facts.batchesHeld);
   meter.gauge("sluice_control_planes", "Control planes that are heard of.", facts.controlPlanes);
   return {
-    batch: (count, size) => {
+    batch: (count, size, lagMs) => {
       records(count);
       bytes(size);
+      lag(lagMs);
     },
     batchFailed: () => failures(1),
     receipt: () => receipts(1),

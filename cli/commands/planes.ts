@@ -8,7 +8,7 @@ import type { CommandContext } from "../context.ts";
 import { DEFAULT_READY_FILE } from "../installation.ts";
 import { createLog } from "../log.ts";
 import type { PlaneOptions, RunningPlane } from "../planes/plane.ts";
-import { STOP_TIMEOUT_MS, stopWithin } from "./up.ts";
+import { stopTimeoutMs, stopWithin } from "./up.ts";
 
 interface Options {
   readonly config: string;
@@ -77,5 +77,5 @@ async function run(plane: Plane, options: Options, context: CommandContext): Pro
   });
   for (const line of running.greeting) context.err(`${line}\n`);
   await stopRequested;
-  await stopWithin(() => running.stop(), STOP_TIMEOUT_MS);
+  await stopWithin(() => running.stop(), stopTimeoutMs(config));
 }

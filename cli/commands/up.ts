@@ -4,7 +4,9 @@
  */
 import path from "node:path";
 import type { Command } from "commander";
+import type { Config } from "@sluice/core/config.ts";
 import { GatewayError } from "@sluice/core/errors.ts";
+import { defaultLimits } from "@sluice/core/limits.ts";
 import type { CommandContext } from "../context.ts";
 import { DEFAULT_READY_FILE } from "../installation.ts";
 import { createLog } from "../log.ts";
@@ -15,8 +17,13 @@ interface UpOptions {
   readonly readyFile: string;
 }
 
-/** Whoever stops us gets an answer within fifteen seconds; the rest is left for the process to end. Milliseconds. */
-export const STOP_TIMEOUT_MS = 14_000;
+/** For what comes after the drain: the spool's last chance, streams and files; with the drain's ten seconds an answer within fifteen. Milliseconds. */
+const AFTER_DRAIN_MS = 4_000;
+
+/** How long stopping may take before what is left is cut off. */
+export function stopTimeoutMs({ limits }: Pick<Config, "limits">): number {
+  return Math.max(limits.drainTimeoutMs ?? 0, defaultLimits.drainTimeoutMs) + AFTER_DRAIN_MS;
+}
 
 export function addUpCommand(program: Command, context: CommandContext): void {
   program
@@ -48,7 +55,7 @@ async function up(options: UpOptions, context: CommandContext): Promise<void> {
     context.err(`Sluice serves ${listener.protocol} on ${listener.address}.\n`);
   context.err(`Admin API: ${installation.ready.admin}\n`);
   await stopRequested;
-  await stopWithin(() => installation.stop(), STOP_TIMEOUT_MS);
+  await stopWithin(() => installation.stop(), stopTimeoutMs(config));
 }
 
 /** Stops, or throws GatewayError when that takes longer than it may. */

@@ -10,7 +10,7 @@ import { type Cluster, startCluster } from "@sluice/control-plane/store/embedded
 import { GatewayError } from "@sluice/core/errors.ts";
 import { createAdminClient } from "../admin-client.ts";
 import { listenerOf } from "../commands/psql.ts";
-import { STOP_TIMEOUT_MS, stopWithin } from "../commands/up.ts";
+import { stopTimeoutMs, stopWithin } from "../commands/up.ts";
 import { loadConfig } from "../config-file.ts";
 import type { CommandContext } from "../context.ts";
 import { readAuthority } from "../installation.ts";
@@ -55,9 +55,12 @@ export async function runDemo(options: DemoOptions, context: CommandContext): Pr
     if (!stop.signal.aborted) throw error;
   } finally {
     context.out("\nStopping ...\n");
-    await stopWithin(async () => {
-      for (const end of started.reverse()) await end();
-    }, STOP_TIMEOUT_MS);
+    await stopWithin(
+      async () => {
+        for (const end of started.reverse()) await end();
+      },
+      stopTimeoutMs({ limits: {} }),
+    );
     context.out("Everything has ended.\n");
   }
 }

@@ -30,7 +30,8 @@ export function startRecorderProcess(options: PlaneOptions): Promise<RunningPlan
       dataDirectory,
       environment,
       signal,
-      onKept: ({ records, bytes }) => metrics.batch(records, bytes),
+      onKept: ({ records, bytes, lagMs }) => metrics.batch(records, bytes, lagMs),
+      onFailed: () => metrics.batchFailed(),
       onReceipt: () => metrics.receipt(),
     });
     serving = node;

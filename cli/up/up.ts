@@ -15,7 +15,10 @@ import { type Gateway, startGateway } from "@sluice/data-plane/gateway.ts";
 import { createEmbeddedBus } from "@sluice/events/embedded-bus.ts";
 import { openFileSpool } from "@sluice/events/spool/file-spool.ts";
 import { openRecorder } from "@sluice/recorder/recorder.ts";
+import { createGatewayMetrics } from "@sluice/telemetry/gateway-metrics.ts";
+import { createMeter } from "@sluice/telemetry/meter.ts";
 import type { Logger } from "pino";
+import { STARTING, startOperations, startTraces } from "../planes/operations.ts";
 import { announce } from "../planes/plane.ts";
 import { allOrNothing, type Started } from "@sluice/core/started.ts";
 import type { ReadyFile } from "../ready-file.ts";
@@ -51,6 +54,10 @@ async function start(options: StartOptions, started: Started): Promise<ReadyFile
   const shared = { limits, clock: systemClock, random: systemRandom };
   const plane = (name: string): Logger => log.child({ plane: name });
 
+  const meter = createMeter();
+  let notReady: (() => Promise<readonly string[]>) | undefined;
+  const operations = await startOperations(started, { config, meter, notReady: () => notReady?.() ?? STARTING, log });
+  const traces = await startTraces(started, config, "gateway");
   const spool = await openFileSpool({ directory: join(dataDirectory, "spool"), limits, log: plane("gateway") });
   started.add("spool", () => spool.close());
   const bus = createEmbeddedBus();
@@ -74,6 +81,7 @@ async function start(options: StartOptions, started: Started): Promise<ReadyFile
       return gateway.explainer;
     },
     recordings: recorder.reader,
+    meter,
   });
   started.add("control plane", () => controlPlane.close());
   bus.subscribe(controlPlane.sessionIndex, { durable: true });
@@ -89,6 +97,15 @@ async function start(options: StartOptions, started: Started): Promise<ReadyFile
     log: plane("agent"),
   });
   started.add("agent", () => agentLink.close());
+  const metrics = createGatewayMetrics(meter, {
+    sessions: () => gateway?.sessions ?? 0,
+    spoolBytes: () => spool.end - spool.start,
+    leaseSeconds: () => Number.POSITIVE_INFINITY, // the control plane is in this process
+    snapshotSequence: () => controlPlane.snapshotSequence(),
+    controlPlanes: () => 1,
+    agentSessions: () => [],
+    draining: () => gateway?.draining ?? false,
+  });
   const serving = await startGateway({
     ...shared,
     config: config.dataPlane,
@@ -96,6 +113,8 @@ async function start(options: StartOptions, started: Started): Promise<ReadyFile
     snapshots: controlPlane.snapshots,
     agentLink,
     spool,
+    metrics,
+    traces,
     log: plane("gateway"),
   });
   gateway = serving;
@@ -108,6 +127,12 @@ async function start(options: StartOptions, started: Started): Promise<ReadyFile
     await serving.close();
   });
 
+  notReady = async () => [
+    ...((await controlPlane.ready()) ? [] : ["the store does not answer"]),
+    ...(serving.draining ? ["draining"] : []),
+    ...(spool.failure === null ? [] : ["the spool has failed"]),
+  ];
+
   const ready: ReadyFile = {
     admin: controlPlane.adminUrl,
     adminToken: controlPlane.adminToken,
@@ -116,7 +141,7 @@ async function start(options: StartOptions, started: Started): Promise<ReadyFile
     ...(controlPlane.issuerUrl === undefined ? {} : { issuer: controlPlane.issuerUrl }),
     pid: process.pid,
   };
-  if (options.readyFile !== undefined) await announce(started, options.readyFile, { ...ready });
+  if (options.readyFile !== undefined) await announce(started, options.readyFile, { ...ready, ...operations });
   return ready;
 }
 
