@@ -76,6 +76,12 @@ export class Bench {
   /** Analyses take until this is resolved. */
   blocked: PromiseWithResolvers<void> | undefined;
   dirty = false;
+  /** DDL that began so far, by whomever. */
+  changes = 0;
+  /** Other gateways know of this session's DDL; what telling them comes to; what the catalog was told. */
+  announced = true;
+  announce: () => Promise<void> = () => Promise.resolve();
+  readonly ddl: string[] = [];
   readonly judge: SessionJudge;
   readonly log: SessionLog;
 
@@ -93,7 +99,12 @@ export class Bench {
       catalog: Object.defineProperties({ key: "orders" } as CatalogEntry, {
         current: at(() => this.state),
         dirty: at(() => this.dirty),
+        changes: at(() => this.changes),
         wait: { value: () => Promise.resolve(this.state) },
+        announced: { value: () => this.announced },
+        announce: { value: () => this.announce() },
+        beginDdl: { value: () => void this.ddl.push("begin") },
+        endDdl: { value: () => void this.ddl.push("end") },
       }),
       analyser: Object.assign({} as Analyser, {
         cached: ({ text, scope }: { text: string; scope: SessionScope }) => {

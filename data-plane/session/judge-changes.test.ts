@@ -1,4 +1,5 @@
 /** What a session's judge does when the policy, the account or the caller's mind is not what it was. */
+import { GatewayError } from "@sluice/core/errors.ts";
 import type { RuleSpec } from "@sluice/core/snapshot.ts";
 import type { StatementModel } from "@sluice/inspect/sql/model.ts";
 import type { Permission } from "@sluice/inspect/wire/judgement.ts";
@@ -115,5 +116,131 @@ describe("a cancel while the analysis is waited for", () => {
     expect(bench.judge.judge(request)).toMatchObject({ kind: "permit" });
     expect(bench.statements.length).toBe(1);
     bench.blocked.resolve();
+  });
+});
+
+describe("DDL, where there are other gateways", () => {
+  const view: StatementModel = {
+    ...read,
+    class: "ddl",
+    effects: [{ name: "create_view", class: "ddl" }],
+    columns: null,
+    changesCatalog: true,
+  };
+  const text = "CREATE VIEW v AS SELECT 1";
+  const request = { phase: "query", text, parameters: [] } as const;
+
+  function apart(): Bench {
+    const bench = new Bench([allow]);
+    bench.analysed(text, view);
+    bench.announced = false;
+    return bench;
+  }
+
+  test("waits until they know, then is permitted, recorded once, and ended with its transaction", async () => {
+    const bench = apart();
+    let told = 0;
+    bench.announce = () => {
+      told += 1;
+      bench.announced = true;
+      return Promise.resolve();
+    };
+    expect(bench.judge.judge({ ...request, phase: "parse" })).toMatchObject({ kind: "permit" });
+    expect(bench.judge.judge(request)).toBe("pending");
+    expect([bench.statements, bench.ddl]).toEqual([[], []]);
+    await bench.judge.resolvePending();
+    expect(bench.judge.judge(request)).toMatchObject({ kind: "permit" });
+    expect([bench.statements.length, bench.ddl, told]).toEqual([1, ["begin"], 1]);
+    // More of it in the same transaction is known already.
+    expect(bench.judge.judge(request)).toMatchObject({ kind: "permit" });
+    bench.judge.transactionEnded();
+    bench.judge.transactionEnded();
+    expect([bench.ddl, told]).toEqual([["begin", "begin", "end"], 1]);
+  });
+
+  test("is refused where they cannot be told, and what they were told is ended", async () => {
+    const bench = apart();
+    bench.announce = () =>
+      Promise.reject(new GatewayError("ddl_unannounced", "Not now.", { hint: "Later.", detail: { gateway: "g2" } }));
+    expect(bench.judge.judge(request)).toBe("pending");
+    await bench.judge.resolvePending();
+    expect(bench.judge.judge(request)).toMatchObject({
+      kind: "refuse",
+      code: "ddl_unannounced",
+      message: "Not now.",
+      hint: "Later.",
+      detail: JSON.stringify({ gateway: "g2", code: "ddl_unannounced" }),
+    });
+    expect(bench.ddl).toEqual([]);
+    bench.judge.transactionEnded();
+    expect(bench.ddl).toEqual(["end"]);
+    expect(bench.judge.judge(request)).toBe("pending");
+  });
+
+  test("may be cancelled while it waits", async () => {
+    const bench = apart();
+    const telling = Promise.withResolvers<void>();
+    bench.announce = () => telling.promise;
+    expect(bench.judge.judge(request)).toBe("pending");
+    const resolved = bench.judge.resolvePending();
+    expect(bench.judge.cancelPending()).toBe(true);
+    await resolved;
+    telling.reject(new GatewayError("ddl_unannounced", "Too late to matter."));
+    expect(bench.judge.judge(request)).toMatchObject({ kind: "refuse", code: "cancelled" });
+    bench.judge.transactionEnded();
+    expect(bench.ddl).toEqual(["end"]);
+  });
+
+  test("is told of only where the text itself is DDL or runs unseen code, and policy permits it", () => {
+    const bench = apart();
+    const calling: StatementModel = { ...read, undecided: ["function f"], changesCatalog: true };
+    bench.analysed("SELECT f()", calling);
+    expect(bench.execute("SELECT f()").kind).toBe("permit");
+    expect(bench.ddl).toEqual(["begin"]);
+    for (const kind of ["privilege", "call", "unknown"] as const) {
+      bench.analysed(kind, { ...view, class: kind, effects: [{ name: "it", class: kind }] });
+      expect(bench.judge.judge({ ...request, text: kind })).toBe("pending");
+    }
+    bench.policy = policyOf("v2", [deny]);
+    expect(bench.execute(text).kind).toBe("refuse");
+  });
+});
+
+describe("DDL of others that comes and goes while a statement waits at the target", () => {
+  const mask: RuleSpec = { name: "pii", effect: "mask", entities: ["US_SSN"], operator: { kind: "redact" }, influences: "allow" };
+  const viewed: StatementModel = {
+    ...read,
+    relations: [{ name: "public.v", access: "read" }],
+    columns: [{ name: "name", origins: [], exact: false }],
+  };
+  const field = { name: "name", tableOid: 0, columnNumber: 0, typeOid: 23, format: "text" } as const;
+
+  function waiting(
+    model: StatementModel,
+    rules: readonly RuleSpec[] = [allow, mask],
+  ): { readonly bench: Bench; readonly permission: Permission } {
+    const bench = new Bench(rules);
+    bench.analysed("SELECT name", model);
+    const permission = bench.execute("SELECT name");
+    if (permission.kind !== "permit") throw new Error("it should be permitted");
+    return { bench, permission };
+  }
+
+  test("leaves nothing of what was judged: its columns are masked", () => {
+    const { bench, permission } = waiting(viewed);
+    const [plan] = permission.statements;
+    expect(plan!.planColumns([field])).toBeNull();
+    bench.changes += 1;
+    expect(plan!.planColumns([field])).toEqual([expect.anything()]);
+    const again = bench.execute("SELECT name");
+    expect(again.kind === "permit" && again.statements[0]!.planColumns([field])).toBeNull();
+  });
+
+  test("lets no COPY begin that was permitted before, but for callers without masks", () => {
+    const copy: StatementModel = { ...viewed, copy: "out", columns: [{ name: "name", origins: [], exact: false }], reaches: [] };
+    const [masked, clear] = [waiting(copy), waiting(copy, [allow])];
+    expect([masked, clear].map(({ permission }) => permission.statements[0]!.copy)).toEqual(["out", "out"]);
+    for (const { bench } of [masked, clear]) bench.changes += 1;
+    expect([masked, clear].map(({ permission }) => permission.statements[0]!.copy)).toEqual(["none", "out"]);
   });
 });

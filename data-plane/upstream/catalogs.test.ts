@@ -11,6 +11,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import type { Analyser } from "../analysis/analyser.ts";
 import { PolicyStore } from "../policy-watch/policy-store.ts";
 import { Catalogs } from "./catalogs.ts";
+import type { DdlAcrossGateways, DdlFollower } from "./ddl.ts";
 
 const resource: ResourceSpec = {
   name: "orders",
@@ -71,7 +72,7 @@ interface Started {
   readonly declare: (resources: readonly ResourceSpec[]) => void;
 }
 
-function start(more: { catalogWaitMs?: number; clock?: Clock } = {}): Started {
+function start(more: { catalogWaitMs?: number; clock?: Clock; ddl?: DdlAcrossGateways } = {}): Started {
   const reads = new Reads();
   let publish: (next: Snapshot) => void = () => {};
   const source = { current: snapshot, subscribe: (listener: typeof publish) => ((publish = listener), () => {}) };
@@ -81,6 +82,7 @@ function start(more: { catalogWaitMs?: number; clock?: Clock } = {}): Started {
     agentLink: { readCatalog: (request: ReadCatalogRequest) => reads.read(request) } as unknown as AgentLink,
     analyser: { setCatalog: () => {} } as unknown as Analyser,
     policies,
+    ...(more.ddl === undefined ? {} : { ddl: more.ddl }),
     limits: { ...defaultLimits, catalogWaitMs: more.catalogWaitMs ?? 2_000 },
     clock: more.clock ?? systemClock,
     log: pino({ level: "silent" }),
@@ -162,5 +164,158 @@ describe("CatalogEntry", () => {
     await reads.answer("b");
     await early;
     expect(entry.current?.catalog.epoch).toBe("b");
+  });
+});
+
+/** The other gateways, as the test wants them. */
+class Others implements DdlAcrossGateways {
+  readonly calls: string[] = [];
+  follower: DdlFollower | undefined;
+  open: readonly (readonly [mark: string, database: string])[] = [];
+
+  announced(): boolean {
+    return this.calls.length > 0;
+  }
+
+  announce(of: SessionId, { resource: name, database }: { resource: string; database: string }): Promise<void> {
+    this.calls.push(`announce ${of} ${name}/${database}`);
+    return Promise.resolve();
+  }
+
+  end(of: SessionId): void {
+    this.calls.push(`end ${of}`);
+  }
+
+  follow(follower: DdlFollower): () => void {
+    this.follower = follower;
+    for (const [mark, database] of this.open) follower.begin(mark, { resource: "orders", database });
+    return () => {
+      this.follower = undefined;
+    };
+  }
+
+  onLost(): () => void {
+    return () => undefined;
+  }
+}
+
+describe("DDL of other gateways", () => {
+  const scope = { resource: "orders", database: "orders" };
+
+  async function known(others: Others): Promise<Started> {
+    const started = start({ ddl: others });
+    const first = started.entry.wait();
+    await started.reads.answer("a");
+    await first;
+    return started;
+  }
+
+  it("makes an entry dirty as one's own does, until a read that began after it", async () => {
+    const others = new Others();
+    const { reads, entry } = await known(others);
+    others.follower!.begin("m", scope);
+    others.follower!.begin("m", scope);
+    expect([entry.dirty, entry.current?.catalog.epoch, entry.changes]).toEqual([true, "a", 1]);
+    // Also what is read meanwhile is not to be trusted.
+    void entry.refresh();
+    await reads.answer("b");
+    expect([entry.dirty, entry.current?.catalog.epoch]).toEqual([true, "b"]);
+    others.follower!.end("m");
+    expect([entry.dirty, entry.current]).toEqual([true, undefined]);
+    await reads.answer("c");
+    expect([entry.dirty, entry.current?.catalog.epoch, entry.changes]).toEqual([false, "c", 1]);
+  });
+
+  it("is not lost to a read that is under way when it begins, nor to one when it ends", async () => {
+    const others = new Others();
+    const { reads, entry } = await known(others);
+    const reading = entry.refresh();
+    others.follower!.begin("m", scope);
+    await reads.answer("b");
+    await reading;
+    expect(entry.dirty).toBe(true);
+    const during = entry.refresh();
+    others.follower!.end("m");
+    await reads.answer("stale");
+    expect([entry.dirty, entry.current]).toEqual([true, undefined]);
+    await reads.answer("c");
+    await during;
+    expect([entry.dirty, entry.current?.catalog.epoch]).toEqual([false, "c"]);
+    // Both within one read: what it found may be of before.
+    const around = entry.refresh();
+    others.follower!.begin("n", scope);
+    others.follower!.end("n");
+    await reads.answer("stale");
+    expect(entry.current).toBeUndefined();
+    await reads.answer("d");
+    await around;
+    expect([entry.dirty, entry.current?.catalog.epoch]).toEqual([false, "d"]);
+  });
+
+  it("lasts until the last of it has ended", async () => {
+    const others = new Others();
+    const { reads, entry } = await known(others);
+    others.follower!.begin("m", scope);
+    others.follower!.begin("n", scope);
+    entry.beginDdl(session);
+    for (const end of [() => others.follower!.end("m"), () => entry.endDdl(session)]) {
+      end();
+      await reads.answer("b");
+      expect([entry.dirty, entry.current?.catalog.epoch]).toEqual([true, "b"]);
+    }
+    others.follower!.end("n");
+    await reads.answer("c");
+    expect(entry.dirty).toBe(false);
+  });
+
+  it("counts for entries that are made later, and for those alone that are of that database", async () => {
+    const others = new Others();
+    others.open = [
+      ["m", "orders"],
+      ["n", "archive"],
+    ];
+    const { reads, catalogs, entry } = await known(others);
+    expect(entry.dirty).toBe(true);
+    const archive = catalogs.entry(resource, "archive");
+    const quiet = catalogs.entry(resource, "quiet");
+    for (const one of [archive, quiet]) one.refreshIfAbsent();
+    await reads.answer("b");
+    await reads.answer("c");
+    expect([archive.dirty, quiet.dirty]).toEqual([true, false]);
+    others.follower!.begin("nobody's", { resource: "unheard-of", database: "orders" });
+    others.follower!.end("unknown");
+    expect(quiet.dirty).toBe(false);
+  });
+
+  it("counts for every resource that is the same database, as one's own does", async () => {
+    const others = new Others();
+    const { reads, catalogs, declare, entry } = await known(others);
+    const alias = { ...resource, name: "ledger" };
+    const elsewhere = { ...resource, name: "far", target: { ...resource.target, port: 5433 } };
+    declare([resource, alias, elsewhere]);
+    const entries = [entry, catalogs.entry(alias, "orders"), catalogs.entry(elsewhere, "orders")];
+    for (const one of entries) one.refreshIfAbsent();
+    await reads.answer("b");
+    await reads.answer("c");
+    others.follower!.begin("m", { resource: "ledger", database: "orders" });
+    expect(entries.map(({ dirty }) => dirty)).toEqual([true, true, false]);
+    others.follower!.end("m");
+    await reads.answer("d");
+    await reads.answer("e");
+    expect(entries.map(({ dirty }) => dirty)).toEqual([false, false, false]);
+    entries[1]!.beginDdl(session);
+    expect(entries.map(({ dirty }) => dirty)).toEqual([true, true, false]);
+  });
+
+  it("is told of one's own, and of its end even where it never began", async () => {
+    const others = new Others();
+    const { entry } = await known(others);
+    expect(entry.announced(session)).toBe(false);
+    await entry.announce(session);
+    expect(entry.announced(session)).toBe(true);
+    entry.endDdl(session);
+    expect(others.calls).toEqual(["announce s_1 orders/orders", "end s_1"]);
+    expect(entry.dirty).toBe(false);
+    expect(start().entry.announced(session)).toBe(true);
   });
 });
