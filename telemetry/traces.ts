@@ -97,5 +97,3 @@ function finish(span: Span, code: string | null): void {
   }
   span.end();
 }
-
-export { noTraces, type Traces } from "./session-trace.ts";

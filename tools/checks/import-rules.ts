@@ -55,6 +55,7 @@ async function foldersWithSource(root: string): Promise<readonly string[]> {
     "manifest",
     "rpc",
     "events",
+    "telemetry",
     "control-plane",
     "data-plane",
     "agent",
