@@ -12,6 +12,7 @@ import type { RecordSource } from "../bus.ts";
 import type { Log } from "../log.ts";
 import { type BatchPiece, checkBatch, decodePiece, type UnpackedRecords, unpackRecords } from "./batch-codec.ts";
 import type { NatsConfig, NatsLink } from "./connection.ts";
+import { watchForgotten } from "./forgotten.ts";
 import { Pieces, type WholeBatch } from "./pieces.ts";
 import { ACK_WAIT_MS, ensureStreams, RECORDER_CONSUMER, RECORDS_STREAM } from "./streams.ts";
 
@@ -91,6 +92,7 @@ class Feed implements Consumption {
     const { signal } = this.#closing;
     const { link, config, log } = this.#options;
     const working = setInterval(() => this.#sayWorking(), ACK_WAIT_MS / 3);
+    const watch = watchForgotten({ ...this.#options, stream: RECORDS_STREAM, consumer: RECORDER_CONSUMER });
     for (let retryMs = RETRY_FIRST_MS; !signal.aborted; retryMs = Math.min(retryMs * 2, RETRY_MAX_MS)) {
       try {
         const connection = await link.connected(signal);
@@ -108,6 +110,7 @@ class Feed implements Consumption {
       await delay(retryMs, undefined, { signal }).catch(() => undefined); // aborted: the loop looks at the signal
     }
     clearInterval(working);
+    await watch();
     this.#giveBack();
   }
 

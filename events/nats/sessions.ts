@@ -19,6 +19,7 @@ import { encodeRecord } from "../spool/record-codec.ts";
 import { packRecords, unpackRecords } from "./batch-codec.ts";
 import { type NatsConfig, type NatsLink, openNatsLink } from "./connection.ts";
 import type { ReceivedRecords } from "./consume.ts";
+import { watchForgotten } from "./forgotten.ts";
 import { checkProof, type ProofSigner, type SignedField } from "./proof.ts";
 import { ACK_WAIT_MS, ensureStreams, SESSION_INDEX_CONSUMER, SESSIONS_STREAM, sessionsSubject } from "./streams.ts";
 
@@ -77,6 +78,7 @@ export async function consumeSessions(options: ConsumeSessionsOptions): Promise<
   const link = await openNatsLink({ config, name: `sluice control plane ${name}`, identity, random, log });
   const closing = new AbortController();
   const running = run(options, link, closing.signal);
+  const stopWatching = watchForgotten({ ...options, link, stream: SESSIONS_STREAM, consumer: SESSION_INDEX_CONSUMER });
   return {
     get connected() {
       return link.current !== null;
@@ -84,6 +86,7 @@ export async function consumeSessions(options: ConsumeSessionsOptions): Promise<
     close: async () => {
       closing.abort();
       await running;
+      await stopWatching();
       await link.close();
     },
   };
