@@ -54,6 +54,7 @@ function staticChecks(): readonly Check[] {
     { name: "types", run: () => tool("tsc", ["-p", "."]) },
     { name: "import rules", run: () => checkImportRules(root) },
     { name: "import rules find seeded violations", run: () => checkSeededViolations(root) },
+    { name: "lock file is complete", run: () => tool("node", ["tools/complete-lock.mjs", "--check"]) },
     { name: "file length", run: checkFileLength },
     { name: "documentation", run: checkDocumentation },
     { name: "generated files", run: () => checkGeneratedFiles(root) },

@@ -1,7 +1,8 @@
 /**
  * Completes package-lock.json with the optional packages of other platforms. Some registries serve only what the asking machine
  * can install; npm then leaves the rest out of the lock file, and `npm ci` refuses it everywhere. Run after changing dependencies:
- * `node tools/complete-lock.mjs`. It changes nothing but the missing entries, whose version is the one their owner pins.
+ * `node tools/complete-lock.mjs`. It changes nothing but the missing entries, whose version is the one their owner pins. With `--check`
+ * it changes nothing at all and fails when an entry is missing: `npm test` asks so.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 
@@ -18,9 +19,14 @@ for (const [path, owner] of Object.entries(lock.packages)) {
     added += 1;
   }
 }
-lock.packages = Object.fromEntries(Object.entries(lock.packages).sort(([a], [b]) => (a < b ? -1 : 1)));
-writeFileSync(file, `${JSON.stringify(lock, undefined, 2)}\n`);
-console.log(`${added} entries added`);
+if (!process.argv.includes("--check")) {
+  lock.packages = Object.fromEntries(Object.entries(lock.packages).sort(([a], [b]) => (a < b ? -1 : 1)));
+  writeFileSync(file, `${JSON.stringify(lock, undefined, 2)}\n`);
+  console.log(`${added} entries added`);
+} else if (added > 0) {
+  console.error(`package-lock.json lacks ${added} packages of other platforms, so npm ci refuses it: run node tools/complete-lock.mjs`);
+  process.exitCode = 1;
+}
 
 /** Found from the owner's folder upwards, as Node resolves. */
 function isThere(path, name) {
