@@ -228,6 +228,23 @@ describe("policy explain", () => {
     expect(fake.calls.length).toBe(3);
   });
 
+  it("refuses what is no text on its own line, since no wire carries it; the others are asked", async () => {
+    fake.answers = { "PolicyService/ExplainBatch": { body: { lines: [{ id: "b", effect: "allow" }] } } };
+    const standardInput =
+      '{"id":"a","as":{"sub":"a"},"resource":"r","sql":"SELECT \\ud800"}\n{"id":"b","as":{"sub":"a"},"resource":"r","sql":"x"}\n';
+    const found = await fake.run(["policy", "explain", "--batch", "-"], { standardInput });
+    const lines = found.written.out
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as unknown);
+    expect(found.status).toBe(0);
+    expect(lines).toMatchObject([
+      { id: "a", effect: "deny", rule: "builtin/statement-invalid", error: { code: "statement_invalid" } },
+      { id: "b", effect: "allow" },
+    ]);
+    expect(fake.calls.map(({ body }) => body)).toEqual([{ lines: [{ id: "b", as: { sub: "a" }, resource: "r", sql: ["x"] }] }]);
+  });
+
   it("names the line of a batch that is wrong and asks nothing", async () => {
     const standardInput =
       '{"id":1,"as":{"sub":"a"},"resource":"r","sql":"x"}\n\n{"id":2,"as":{"sub":"a"},"resource":"r","sql":[]}\n';
