@@ -4,7 +4,7 @@ import type { GatewayError } from "@sluice/core/errors.ts";
 import type { NodeStatus } from "@sluice/rpc/control-link.ts";
 import type { NodeCertificate } from "@sluice/rpc/nodes.ts";
 import type { HelloFacts } from "./messages.ts";
-import type { NodeReport } from "./node-store.ts";
+import type { NodeReport, StoredVerdict } from "./node-store.ts";
 import { Outbox } from "./outbox.ts";
 
 export interface ConnectedFacts {
@@ -24,6 +24,9 @@ export class ConnectedNode {
   readonly outbox: Outbox;
   /** What `EndSessions` it was told on this stream. */
   readonly toldCommands: Set<string> = new Set();
+  /** What it said of the newest snapshot and the store does not have yet. */
+  verdict: StoredVerdict | undefined;
+  verdictUnderWay: StoredVerdict | undefined;
   readonly #clock: Clock;
   #status: NodeStatus = { sessions: 0, draining: false, links: [], spoolBytes: 0 };
   #reportedCertificate: { readonly serial: string; readonly notAfterMs: number };

@@ -172,6 +172,7 @@ function take(options: ControlServiceOptions, node: ConnectedNode, { report }: W
     case "status": {
       const isNews = node.takeStatus(statusFromProto(report.value), reportedCertificate(report.value));
       if (isNews) later(options, node, () => hub.changed(node));
+      storeVerdict(options, node);
       return;
     }
     case "snapshotVerdict":
@@ -201,12 +202,31 @@ function takeVerdict(options: ControlServiceOptions, node: ConnectedNode, verdic
     options.log.warn({ node: node.key, sequence: Number(sequence), code: rejected.code }, "a node did not take a snapshot");
   }
   const stored = { sequence, version: version.replaceAll("\0", "").slice(0, VERSION_CHARS).toWellFormed(), fault: rejected };
-  later(options, node, () => writeVerdict(options.db, node.certificate, stored));
+  node.verdict = stored;
+  storeVerdict(options, node);
 }
 
-function later({ log }: ControlServiceOptions, node: ConnectedNode, work: () => Promise<void>): void {
+/** A node says its verdict once on a stream: what could not be stored is tried again whenever the node is heard of. */
+function storeVerdict(options: ControlServiceOptions, node: ConnectedNode): void {
+  const { verdict } = node;
+  if (verdict === undefined || verdict === node.verdictUnderWay) return;
+  node.verdictUnderWay = verdict;
+  const taken = later(options, node, async () => {
+    try {
+      await writeVerdict(options.db, node.certificate, verdict);
+      if (node.verdict === verdict) node.verdict = undefined;
+    } finally {
+      if (node.verdictUnderWay === verdict) node.verdictUnderWay = undefined;
+    }
+  });
+  if (!taken) node.verdictUnderWay = undefined;
+}
+
+function later({ log }: ControlServiceOptions, node: ConnectedNode, work: () => Promise<void>): boolean {
   const failed = (error: unknown): void => log.warn({ err: error, node: node.key }, "what a node said could not be stored");
-  if (!node.later(work, failed)) log.warn({ node: node.key }, "a node says more than can be stored: some of it is left out");
+  const taken = node.later(work, failed);
+  if (!taken) log.warn({ node: node.key }, "a node says more than can be stored: some of it is left out");
+  return taken;
 }
 
 const VERSION_CHARS = 64;

@@ -124,11 +124,13 @@ export async function writeLeft(db: Kysely<Tables>, replica: string, { role, nam
     where role = ${role} and name = ${name} and connected_to = ${replica}`.execute(db);
 }
 
-export async function writeVerdict(
-  db: Kysely<Tables>,
-  { role, name }: NodeKey,
-  verdict: { readonly sequence: bigint; readonly version: string; readonly fault: GatewayError | null },
-): Promise<void> {
+export interface StoredVerdict {
+  readonly sequence: bigint;
+  readonly version: string;
+  readonly fault: GatewayError | null;
+}
+
+export async function writeVerdict(db: Kysely<Tables>, { role, name }: NodeKey, verdict: StoredVerdict): Promise<void> {
   const { sequence, version, fault } = verdict;
   const taken = { snapshot_sequence: sequence, snapshot_version: version, rejection: null };
   const rejection =

@@ -142,10 +142,11 @@ describe("killed", { timeout: 60_000 }, () => {
     await expect.poll(() => logins.refused.length, { timeout: 20_000 }).toBeGreaterThan(0);
     await fleet.agents[1]!.start();
     const { served } = logins;
-    await expect
-      .poll(() => logins.served, { timeout: 20_000 })
-      .toBeGreaterThan(served)
-      .finally(() => logins.stop());
+    try {
+      await expect.poll(() => logins.served, { timeout: 20_000 }).toBeGreaterThan(served);
+    } finally {
+      await logins.stop();
+    }
     expect(logins.slowestMs).toBeLessThan(20_000);
     for (const sentence of logins.refused) expect(sentence).toMatch(/agent|connection ended/);
     await fleet.agents[0]!.start();

@@ -142,6 +142,30 @@ it("refuses while the store is deaf, says so within its time, and goes on when i
   identity.close();
 });
 
+it("learns what nodes enforce although the store was away when they said it", { timeout: 40_000 }, async () => {
+  const identity = await enrolAt(here, "gateway", "g1");
+  const node = new FakeNode(here, identity);
+  await until(
+    () => node.all("snapshot").length,
+    (count) => count > 0,
+  );
+  proxy.deaf = true;
+  node.send({ report: { case: "snapshotVerdict", value: { sequence: 41n, version: "told once", accepted: true } } });
+  await until(
+    async () => await here.plane.ready(),
+    (ready) => !ready,
+    3 * QUERY_MS,
+  );
+  proxy.deaf = false;
+  const known = async (): Promise<unknown> => {
+    const { nodes } = (await there.call("NodeService/List", {})) as { readonly nodes: readonly { readonly snapshot: unknown }[] };
+    return nodes[0]?.snapshot;
+  };
+  await expect.poll(known, { timeout: 8 * QUERY_MS }).toMatchObject({ sequence: 41, version: "told once" });
+  await node.stop();
+  identity.close();
+});
+
 it("goes on at once when its connections were cut and the store is there", async () => {
   await makeToken(here);
   proxy.cut(true);
