@@ -24,7 +24,9 @@ if (!process.argv.includes("--check")) {
   writeFileSync(file, `${JSON.stringify(lock, undefined, 2)}\n`);
   console.log(`${added} entries added`);
 } else if (added > 0) {
-  console.error(`package-lock.json lacks ${added} packages of other platforms, so npm ci refuses it: run node tools/complete-lock.mjs`);
+  console.error(
+    `package-lock.json lacks ${added} packages of other platforms, so npm ci refuses it: run node tools/complete-lock.mjs`,
+  );
   process.exitCode = 1;
 }
 
