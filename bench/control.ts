@@ -142,7 +142,7 @@ function ruleText(policy: number, at: number, round: number): string {
     case 0:
       return `    - { name: read-${at}, effect: allow, when: "${when}" }`;
     case 1:
-      return `    - { name: mask-${at}, effect: mask, entities: [US_SSN], operator: { partial: { keepLast: ${at % 5} } }, when: "${when}" }`;
+      return `    - { name: mask-${at}, effect: mask, entities: [US_SSN], operator: { partial: { keepLast: ${1 + (at % 4)} } }, when: "${when}" }`;
     case 2:
       return `    - { name: limit-${at}, effect: limit, rows: ${100 + at}, when: "${when}" }`;
     default:
