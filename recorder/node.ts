@@ -143,16 +143,16 @@ function serve(
   identity: NodeIdentity,
   options: RecorderNodeOptions,
 ): Promise<GrpcServer> {
-  const { log, limits } = options;
+  const { log, limits, clock } = options;
   const services = [recordingService(recorder.reader)];
-  return serveGrpc({ listen, services, messageBytesMax: limits.recordingMessageBytesMax, identity, log });
+  return serveGrpc({ listen, services, messageBytesMax: limits.recordingMessageBytesMax, identity, log, limits, clock });
 }
 
 function openLink(
   node: NonNullable<Config["node"]>,
   address: string | null,
   identity: NodeIdentity,
-  { clock, random, log }: RecorderNodeOptions,
+  { clock, random, log, limits }: RecorderNodeOptions,
 ): ControlLink {
   return openControlLink({
     identity,
@@ -160,6 +160,7 @@ function openLink(
     clock,
     random,
     log,
+    limits,
     handlers: {
       hello: () => ({
         region: node.region,

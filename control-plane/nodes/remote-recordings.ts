@@ -34,7 +34,10 @@ export function createRemoteRecordings(options: RemoteRecordingsOptions): Remote
     let channel = channels.get(key);
     if (channel === undefined) {
       const { identity, log, limits } = options;
-      channel = dialGrpc({ address, role: "recorder", name }, { identity, log, messageBytesMax: limits.nodeMessageBytesMax });
+      channel = dialGrpc(
+        { address, role: "recorder", name },
+        { identity, log, limits, messageBytesMax: limits.nodeMessageBytesMax },
+      );
       channels.set(key, channel);
     }
     return channel;

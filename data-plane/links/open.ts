@@ -93,6 +93,8 @@ export async function openAgentLinks(options: AgentLinksOptions): Promise<AgentL
       messageBytesMax: limits.linkMessageBytesMax,
       identity,
       log,
+      limits,
+      clock,
     });
   } catch (error) {
     listener.close();

@@ -29,7 +29,10 @@ export class PeerChannels {
     if (known?.address === address) return known.channel;
     known?.channel.close();
     const { identity, limits, log } = this.#options;
-    const channel = dialGrpc({ address, role: "gateway", name }, { identity, log, messageBytesMax: limits.linkMessageBytesMax });
+    const channel = dialGrpc(
+      { address, role: "gateway", name },
+      { identity, log, limits, messageBytesMax: limits.linkMessageBytesMax },
+    );
     this.#byName.set(name, { address, channel });
     return channel;
   }
