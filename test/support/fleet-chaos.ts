@@ -52,6 +52,10 @@ interface Part {
   readonly mend: () => Promise<void>;
 }
 
+interface ListedSessions {
+  readonly sessions: readonly { readonly id: string; readonly state: string }[];
+}
+
 /** A gateway was away. */
 interface Down {
   readonly gateway: string;
@@ -252,6 +256,7 @@ class Chaos {
     const { logDirectory } = this.#options;
     if (logDirectory === undefined) return;
     await mkdir(logDirectory, { recursive: true });
+    await writeFile(join(logDirectory, "faults.txt"), `${this.#faults.join("\n")}\n`);
     const { controlPlanes, gateways, agents, recorder } = this.#fleet;
     for (const node of [...controlPlanes, ...gateways, ...agents, recorder])
       await writeFile(join(logDirectory, `${node.name}.log`), node.output());
@@ -262,6 +267,7 @@ class Chaos {
     for (const transcript of load.transcripts) this.#judgeTranscript(transcript, documented);
     await this.#judgeWrites(load);
     await this.#judgeRecordings(load.transcripts);
+    await this.#judgeIndex(load.transcripts);
     const { controlPlanes, gateways, agents, recorder } = this.#fleet;
     for (const node of [...controlPlanes, ...gateways, ...agents, recorder]) {
       for (const marker of markersOf(planted))
@@ -324,6 +330,25 @@ class Chaos {
           break;
         }
         await delay(200);
+      }
+    }
+  }
+
+  /** Every session is listed at every control plane, and none as if it still ran. */
+  async #judgeIndex(transcripts: readonly Transcript[]): Promise<void> {
+    const ids = transcripts.flatMap(({ sessionId }) => sessionId ?? []);
+    for (const controlPlane of this.#fleet.controlPlanes) {
+      const deadlineMs = performance.now() + RECORDED_WITHIN_MS;
+      for (;;) {
+        const listed = (await this.#fleet.admin("SessionService/List", {}, controlPlane)) as ListedSessions; // its published shape
+        const states = new Map(listed.sessions.map(({ id, state }) => [id, state]));
+        const wrong = ids.filter((id) => !["ended", "lost"].includes(states.get(id) ?? "not listed"));
+        if (wrong.length === 0) break;
+        if (performance.now() > deadlineMs) {
+          for (const id of wrong) this.#faults.push(`${id} at ${controlPlane.name}: ${states.get(id) ?? "not listed"}`);
+          break;
+        }
+        await delay(500);
       }
     }
   }

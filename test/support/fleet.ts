@@ -184,7 +184,7 @@ class FleetBuilder {
       replay: async (sessionId, controlPlane) => {
         const items: ReplayedItem[] = [];
         const stream = (await adminOf(controlPlane ?? running())).stream("SessionService/Replay", { id: sessionId });
-        for await (const item of stream) items.push(item as ReplayedItem); // JSON with a kind, by the contract
+        for await (const message of stream) items.push(...(message as { items: readonly ReplayedItem[] }).items); // by the contract
         return items;
       },
       token: (subject, groups, claims = {}) => this.#around.issuer.token({ sub: subject, groups, ...claims }),
