@@ -117,7 +117,9 @@ describe("analyser", () => {
     await expect(slow).rejects.toMatchObject({ code: "analysis_unavailable", hint: expect.stringContaining("not run") });
     expect(analyser.cached(request("SELECT 1"))).toBeDefined();
     expect(await eventually(analyser, "SELECT 2")).toMatchObject({ kind: "ok" });
-    expect(warnings).toEqual([expect.stringContaining("the analysis worker was replaced")]);
+    // Where other tests have the cores, the new worker may miss so short a deadline too.
+    expect(warnings.length).toBeGreaterThan(0);
+    for (const warning of warnings) expect(warning).toContain("the analysis worker was replaced");
   });
 
   it("replaces a worker that has failed, with its catalogs", async () => {
