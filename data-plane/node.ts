@@ -26,6 +26,7 @@ import type { Meter } from "@sluice/telemetry/meter.ts";
 import type { Traces } from "@sluice/telemetry/session-trace.ts";
 import type { Logger } from "pino";
 import { callerAddresses, callerHosts } from "./caller-addresses.ts";
+import { ControlClock } from "./control-clock.ts";
 import { type Gateway, startGateway } from "./gateway.ts";
 import { LateControlLink } from "./late-control-link.ts";
 import type { CertificateSource } from "./listen/certificate.ts";
@@ -145,7 +146,8 @@ async function start(options: GatewayNodeOptions, started: Started): Promise<Omi
   });
   started.add("agent links", () => agentLinks.close());
 
-  const parts: NodeParts = { options, node, snapshots, agentLinks, spool, gateway: () => serving };
+  const controlClock = new ControlClock(clock, limits.nodeClockToleranceMs);
+  const parts: NodeParts = { options, node, snapshots, agentLinks, spool, controlClock, gateway: () => serving };
   let serving: Gateway | undefined;
   const handlers = controlHandlers(parts, (number) => {
     cancelKeys.slot = number;
@@ -200,12 +202,13 @@ interface NodeParts {
   readonly snapshots: RemoteSnapshots;
   readonly agentLinks: AgentLinks;
   readonly spool: FileSpool;
+  readonly controlClock: ControlClock;
   /** Undefined until a policy is known. */
   readonly gateway: () => Gateway | undefined;
 }
 
 function controlHandlers(parts: NodeParts, takeSlot: (slot: number) => void): ControlHandlers {
-  const { options, node, snapshots, agentLinks, spool, gateway } = parts;
+  const { options, node, snapshots, agentLinks, spool, gateway, controlClock } = parts;
   return {
     hello: () => ({
       region: node.region,
@@ -219,7 +222,10 @@ function controlHandlers(parts: NodeParts, takeSlot: (slot: number) => void): Co
       links: agentLinks.links().map(({ name, sessions, roundTripUs }) => ({ name, sessions, roundTripUs })),
       spoolBytes: spool.end - spool.start,
     }),
-    welcomed: ({ slot }) => takeSlot(slot),
+    welcomed: ({ slot, nowMs }) => {
+      takeSlot(slot);
+      controlClock.told(nowMs);
+    },
     snapshot: (signed) => snapshots.receive(signed),
     heartbeat: (sequence) => snapshots.heartbeat(sequence),
     endSessions: ({ commandId, sessionId, reason }) => {
@@ -262,13 +268,15 @@ function factsOf({ snapshots, agentLinks, spool, gateway }: NodeParts, controlPl
   };
 }
 
-function reasonsAgainst({ snapshots, spool, gateway }: NodeParts): readonly string[] {
+function reasonsAgainst({ snapshots, spool, gateway, controlClock }: NodeParts): readonly string[] {
   const reasons: string[] = [];
   const serving = gateway();
   if (serving === undefined) reasons.push("no policy has come yet");
   else if (serving.draining) reasons.push("draining");
   if (snapshots.lease.remainingMs(false) <= 0) reasons.push("the policy's lease is over");
   if (spool.failure !== null) reasons.push("the spool has failed");
+  // Tokens that have ended would be taken, or those that have not refused: callers are better served elsewhere.
+  if (controlClock.fault !== null) reasons.push(controlClock.fault);
   return reasons;
 }
 
