@@ -252,7 +252,7 @@ function explainFailure(code: string, error: ConnectError, address: AdminAddress
 
 function brokenOff(cause: unknown): GatewayError {
   return new GatewayError("internal", "The connection broke off before the answer's end.", {
-    hint: "Is the installation shutting down? Try again.",
+    hint: "Is the installation shutting down, or is this another port than the admin API's (controlPlane.listen)? Try again.",
     cause,
   });
 }

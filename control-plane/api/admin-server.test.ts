@@ -5,6 +5,7 @@ import { connect as connectHttp2, type ClientHttp2Session } from "node:http2";
 import { request } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { connect as connectTls, type TLSSocket } from "node:tls";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { WireType } from "@bufbuild/protobuf/wire";
@@ -279,6 +280,19 @@ describe("strangers", () => {
     const error = (await grpc("NodeService/CreateJoinToken", joinToken("agent"), metadata("wrong"))) as ServiceError; // as asserted
     expect(error.code).toBe(status.UNAUTHENTICATED);
     expect(await grpc("NodeService/Forget", new Uint8Array(), metadata("wrong"))).toMatchObject({ code: status.UNAUTHENTICATED });
+  });
+
+  it("get their answer also when they are still sending on a connection that ends with it", async () => {
+    const socket = await openTls(["http/1.1"]);
+    socket.write(
+      "POST /sluice.admin.v1.NodeService/CreateJoinToken HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n",
+    );
+    const [answer] = (await once(socket, "data")) as [Buffer]; // no encoding is set
+    expect(answer.toString("latin1")).toMatch(/^HTTP\/1\.1 401 /);
+    await delay(50); // a connection that ended with the answer would be gone by now
+    expect(socket.readableEnded).toBe(false);
+    socket.write("{}");
+    socket.destroy();
   });
 
   it("are refused before their body is read, and cut off soon after", async () => {

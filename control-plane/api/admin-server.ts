@@ -147,6 +147,10 @@ function callerOf(
   return (path, request, response) => {
     const handler = handlers.get(path);
     if (handler === undefined) return false;
+    // Node ends a connection that is not kept alive with the answer: who still sends its body would not get it. `receiveInTime` ends it.
+    if (!("stream" in request) && !authorized(request.headers.authorization ?? null) && "shouldKeepAlive" in response) {
+      response.shouldKeepAlive = true;
+    }
     answer(handler, request, response).catch((error: unknown) => {
       log.debug({ err: error, path }, "admin API: a call was not answered to its end");
       cut(request);
