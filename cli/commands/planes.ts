@@ -63,19 +63,26 @@ async function run(plane: Plane, options: Options, context: CommandContext): Pro
   const dataDirectory = path.resolve(context.workingDirectory, options.dataDir);
   const { loadConfig } = await import("../config-file.ts");
   const { config, manifestFiles } = await loadConfig(options.config, dataDirectory, context.workingDirectory);
+  const { lockDirectory } = await import("@sluice/events/directory-lock.ts");
   const start = await plane.load();
-  const stopping = new AbortController();
-  void stopRequested.then(() => stopping.abort());
-  const running = await start({
-    config,
-    manifestFiles,
-    dataDirectory,
-    readyFile: path.resolve(context.workingDirectory, options.readyFile),
-    environment: context.environment,
-    log: createLog(context.environment("SLUICE_LOG_LEVEL")).child({ plane: plane.name }),
-    signal: stopping.signal,
-  });
-  for (const line of running.greeting) context.err(`${line}\n`);
-  await stopRequested;
-  await stopWithin(() => running.stop(), stopTimeoutMs(config));
+  // Two of them would take each other's identity, links and files, over and over.
+  const lock = await lockDirectory(dataDirectory, "data");
+  try {
+    const stopping = new AbortController();
+    void stopRequested.then(() => stopping.abort());
+    const running = await start({
+      config,
+      manifestFiles,
+      dataDirectory,
+      readyFile: path.resolve(context.workingDirectory, options.readyFile),
+      environment: context.environment,
+      log: createLog(context.environment("SLUICE_LOG_LEVEL")).child({ plane: plane.name }),
+      signal: stopping.signal,
+    });
+    for (const line of running.greeting) context.err(`${line}\n`);
+    await stopRequested;
+    await stopWithin(() => running.stop(), stopTimeoutMs(config));
+  } finally {
+    lock.release();
+  }
 }
