@@ -1,4 +1,5 @@
 /** Where callers are told to connect, and which names the gateway's own certificate should carry for them. */
+import { X509Certificate } from "node:crypto";
 import { isIP } from "node:net";
 import type { Config, ListenerConfig } from "@sluice/core/config.ts";
 import type { Protocol } from "@sluice/core/snapshot.ts";
@@ -17,6 +18,19 @@ export function callerAddresses(
     if (address !== null) callers[listener.protocol] ??= address;
   });
   return callers;
+}
+
+/**
+ * What the configuration promises callers and the installation's certificate does not carry: nobody could verify the gateway by these. None
+ * where it has a certificate from files.
+ */
+export function hostsNotCertified({ listeners, tls }: DataPlane, certificateChain: string): readonly string[] {
+  if (tls.mode !== "self-signed") return [];
+  const advertised = listeners.flatMap(({ advertise }) => (advertise === null ? [] : [hostOf(advertise)]));
+  const certificate = new X509Certificate(certificateChain);
+  const carries = (host: string): boolean =>
+    (isIP(host) === 0 ? certificate.checkHost(host) : certificate.checkIP(host)) !== undefined;
+  return [...new Set([...tls.hosts, ...advertised])].filter((host) => !carries(host));
 }
 
 /** Names and addresses of the configuration, without repetitions. */

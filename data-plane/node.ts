@@ -25,7 +25,7 @@ import {
 import type { Meter } from "@sluice/telemetry/meter.ts";
 import type { Traces } from "@sluice/telemetry/session-trace.ts";
 import type { Logger } from "pino";
-import { callerAddresses, callerHosts } from "./caller-addresses.ts";
+import { callerAddresses, callerHosts, hostsNotCertified } from "./caller-addresses.ts";
 import { ControlClock } from "./control-clock.ts";
 import { type Gateway, startGateway } from "./gateway.ts";
 import { LateControlLink } from "./late-control-link.ts";
@@ -111,6 +111,16 @@ async function start(options: GatewayNodeOptions, started: Started): Promise<Omi
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   });
   started.add("identity", () => identity.close());
+  const hosts = hostsNotCertified(config.dataPlane, identity.material.certificateChain);
+  if (hosts.length > 0) {
+    log.warn(
+      {
+        hosts,
+        hint: "Remove identity/ and enrol with a join token made with --host for each of them, or set dataPlane.tls.certFile.",
+      },
+      "callers cannot verify this gateway by all its names: its certificate lacks some",
+    );
+  }
 
   const control = new LateControlLink();
   const snapshots = await openRemoteSnapshots({

@@ -104,17 +104,24 @@ function addAuthorityCommands(program: Command, context: CommandContext): void {
     const answer = await (await adminOf(options, context)).call("AuthorityService/Rotate", { signAfterSeconds });
     const made = isRecord(answer) && isRecord(answer["authority"]) ? answer["authority"] : {};
     context.out(`${text(made["fingerprint"])}\n`);
-    context.err("Callers that verify gateways need the new CA file before it signs; `sluice ca list` shows when.\n");
+    context.err(
+      `It signs in ${options.after}. Callers that verify gateways need the new ca.pem before that; sluice ca list shows its state.\n`,
+    );
   });
 }
 
 async function listNodes(options: ListOptions, context: CommandContext): Promise<void> {
   const nodes = rowsOf(await (await adminOf(options, context)).call("NodeService/List", {}), "nodes");
-  const header = ["role", "name", "region", "state", "sessions", "links", "snapshot", "certificate until", "last seen"];
+  if (nodes.length === 0 && options.json !== true) {
+    context.out("None have joined. With `sluice up` or `npm start` all planes are in one process, and this is right.\n");
+    return;
+  }
+  const header = ["role", "name", "region", "labels", "state", "sessions", "links", "snapshot", "certificate until", "last seen"];
   print(options, context, nodes, header, (node) => [
     text(node["role"]),
     text(node["name"]),
     text(node["region"]),
+    labelsOf(node["labels"]),
     text(node["state"]),
     text(node["sessions"]),
     linksOf(node["links"]),
@@ -122,6 +129,11 @@ async function listNodes(options: ListOptions, context: CommandContext): Promise
     formatTime(node["certificateExpiresAt"]),
     formatTime(node["lastSeenAt"]),
   ]);
+}
+
+function labelsOf(value: unknown): string {
+  const pairs = isRecord(value) ? Object.entries(value).map(([name, one]) => `${visible(name)}=${text(one)}`) : [];
+  return pairs.length === 0 ? "-" : pairs.join(" ");
 }
 
 /** `agent-1 3 (0.4 ms)`: name, sessions, round trip. */

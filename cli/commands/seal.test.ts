@@ -1,5 +1,5 @@
 /** `sluice seal` against an admin API over real HTTPS; what it prints is opened by a real agent's key. */
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { createServer, type Server } from "node:https";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -131,4 +131,11 @@ describe("sluice rotate-sealing-key", () => {
     expect(now.publicJwk).not.toBe(former.publicJwk);
     expect(await now.decrypt(sealed)).toMatchObject({ secret: SECRET });
   });
+});
+
+test("a new key goes only where an agent's data directory is", async () => {
+  const context = createTestContext({ workingDirectory: directory });
+  expect(await runCli(["rotate-sealing-key", "--data-dir", "agnet"], context)).toBe(2);
+  expect(context.written.err).toContain(`There is no directory ${join(directory, "agnet")}`);
+  await expect(readdir(join(directory, "agnet"))).rejects.toThrow("ENOENT");
 });

@@ -2,6 +2,7 @@
  * `sluice seal`: encrypts a secret to the agents that may open it, so that a manifest may carry it. The secret is read from
  * standard input, never from arguments, where every process of the machine could read it; it goes nowhere but into the sealed text.
  */
+import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import { type SealingRecipient, sealSecret } from "@sluice/agent/secrets/sealed.ts";
 import { rotateSealingKey } from "@sluice/agent/secrets/sealing-key.ts";
@@ -46,7 +47,11 @@ export function addRotateSealingKeyCommand(program: Command, context: CommandCon
     .description("add a new key for sealed secrets to an agent's data directory; the former ones still open")
     .requiredOption("--data-dir <directory>", "data directory of the agent on this machine")
     .action(async (options: { readonly dataDir: string }) => {
-      const directory = resolve(context.workingDirectory, options.dataDir, "sealing");
+      const dataDirectory = resolve(context.workingDirectory, options.dataDir);
+      await stat(dataDirectory).catch(() => {
+        throw new UsageError(`There is no directory ${dataDirectory}: name the one that the agent was started with.`);
+      });
+      const directory = resolve(dataDirectory, "sealing");
       const { publicJwk } = await rotateSealingKey(directory);
       context.out(`${publicJwk}\n`);
       context.err("restart the agent; then seal secrets again, so that the former key can go\n");

@@ -18,7 +18,8 @@ export class Refusal extends Error {
   }
 }
 
-const newToken = "Make a new one with: sluice nodes join-token create";
+const newToken =
+  "Make a new one with `sluice nodes join-token create`; its --role and --name must be those of the node that uses it.";
 
 /** Said to holders of the token and to the log. */
 export function refuse(reason: string, hint: string = newToken): Refusal {

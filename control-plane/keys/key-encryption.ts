@@ -41,7 +41,7 @@ export async function openKeyEncryption(options: KeyEncryptionOptions): Promise<
       return localEncryption(await fileKey(source.path), `the key in ${source.path}`, random);
     case "env": {
       const text = options.readEnvironment(source.name);
-      if (text === undefined) throw unusable(`The variable ${source.name} that holds the store's encryption key is not set.`);
+      if (text === undefined) throw missingKey(`The variable ${source.name} that holds the store's encryption key is not set.`);
       return localEncryption(parseKey(Buffer.from(text), `The variable ${source.name}`), `the key in ${source.name}`, random);
     }
     case "command":
@@ -85,9 +85,17 @@ async function generatedKey({ embeddedStore, dataDirectory, random, log }: KeyEn
 
 async function fileKey(path: string): Promise<Uint8Array> {
   const bytes = await readFile(path).catch((error: NodeJS.ErrnoException) => {
-    throw unusable(`The store's encryption key cannot be read from ${path} (${error.code ?? "no code"}).`);
+    throw missingKey(`The store's encryption key cannot be read from ${path} (${error.code ?? "no code"}).`);
   });
   return bytes.length === KEY_BYTES ? bytes : parseKey(bytes, `The file ${path}`);
+}
+
+function missingKey(sentence: string): GatewayError {
+  return new GatewayError("config_invalid", sentence, {
+    hint:
+      "For a new installation make one with: openssl rand -base64 32. For a store that is in use give the key that it was made with: " +
+      "without it the installation's authority is lost.",
+  });
 }
 
 function parseKey(bytes: Buffer, where: string): Uint8Array {

@@ -118,8 +118,23 @@ async function migrate(db: Kysely<Tables>, log: Logger): Promise<void> {
   const code = codeOf(error);
   throw new GatewayError("config_invalid", `The control plane's store cannot be used (${code}).`, {
     cause: error,
-    hint: "Check controlPlane.store: the server must answer, take this user (password from PGPASSWORD or a password file), and let it create tables.",
+    hint: hintFor(code, error),
   });
+}
+
+/** What to do, by what went wrong: never the error's own words, which may quote an address. */
+function hintFor(code: string, error: unknown): string {
+  const message = error instanceof Error ? error.message : "";
+  if (code === "28P01" || code === "28000") {
+    return "The server does not take this user with this password: check controlPlane.store, PGPASSWORD or the password file, and pg_hba.conf.";
+  }
+  if (message.includes("client password must be a")) {
+    return "The server wants a password and there is none: give it in PGPASSWORD or a password file (PGPASSFILE).";
+  }
+  if (code === "3D000") return "There is no such database on the server: make it, or name another one in controlPlane.store.";
+  if (code === "42501")
+    return "This user may not create tables there: make it the owner of the database, or grant CREATE on its schema.";
+  return "Check controlPlane.store: the server must answer, take this user (password from PGPASSWORD or a password file), and let it create tables.";
 }
 
 async function migrateAlone(db: Kysely<Tables>): Promise<MigrationResultSet> {

@@ -91,7 +91,7 @@ export class RunningCalls {
     if (roles === null) return peer;
     if (peer === null) {
       throw new GatewayError("unauthorized", "This call needs the certificate of a node.", {
-        hint: "Enrol this process with a join token: sluice nodes join-token.",
+        hint: "Enrol this process with a join token: `sluice nodes join-token create`.",
       });
     }
     if (!roles.includes(peer.role)) {

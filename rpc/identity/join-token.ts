@@ -65,7 +65,7 @@ export async function readJoinCredential(
       const [token, pem] = await Promise.all([read(join.path, "workload token"), read(join.caFile, "control plane's authority")]);
       if (splitPem(pem).length === 0) {
         throw new GatewayError("config_invalid", `The file ${join.caFile} holds no certificate in PEM.`, {
-          hint: "node.join.caFile must hold the installation's authority: sluice authorities list names it, ca.pem holds it.",
+          hint: "node.join.caFile must hold the installation's authority: `sluice ca list` names it, ca.pem holds it.",
         });
       }
       return { kind: "workloadToken", token: token.trim(), trust: { kind: "authorities", pem } };
@@ -75,7 +75,7 @@ export async function readJoinCredential(
   }
 }
 
-const howToGetOne = "Make one with sluice nodes join-token and put it there; it is needed for the first start only.";
+const howToGetOne = "Make one with `sluice nodes join-token create` and put it there; it is needed for the first start only.";
 
 function joinTokenOf(text: string, where: string): JoinCredential {
   const parsed = parseJoinToken(text);

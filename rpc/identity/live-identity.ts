@@ -80,7 +80,7 @@ function read(material: IdentityMaterial): NodeCertificate {
   const self = readNodeCertificate(material.certificateChain);
   if (self !== null) return self;
   throw new GatewayError("config_invalid", "The certificate of this process is not one of a node.", {
-    hint: "Certificates of nodes come from the control plane: enrol with a join token (sluice nodes join-token).",
+    hint: "Certificates of nodes come from the control plane: enrol with a join token (`sluice nodes join-token create`).",
   });
 }
 

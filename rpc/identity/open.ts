@@ -106,7 +106,7 @@ async function load(files: IdentityFiles, options: OpenIdentityOptions): Promise
   if (loaded.kind === "none") return null;
   if (loaded.kind === "damaged") {
     throw new GatewayError("config_invalid", `The identity in ${files.directory} is damaged: ${loaded.why}.`, {
-      hint: "Restore the directory, or remove it and enrol again with a new join token (sluice nodes join-token).",
+      hint: "Restore the directory, or remove it and enrol again with a new join token (`sluice nodes join-token create`).",
     });
   }
   const self = readNodeCertificate(loaded.identity.material.certificateChain);
@@ -132,7 +132,7 @@ async function enrol(files: IdentityFiles, applicant: Applicant, options: OpenId
       "config_invalid",
       `There is no valid identity in ${files.directory}, and node.join says nothing to enrol with.`,
       {
-        hint: "Make a join token with sluice nodes join-token and name its file in node.join.tokenFile.",
+        hint: "Make a join token with `sluice nodes join-token create` and name its file in node.join.tokenFile.",
       },
     );
   }
@@ -161,7 +161,10 @@ async function enrol(files: IdentityFiles, applicant: Applicant, options: OpenId
     }
     const [first] = faults;
     if (first !== undefined && faults.every(({ code }) => definite.has(code))) throw first;
-    log.warn({ controlPlanes: node.controlPlanes, reason: first?.message }, "waiting for a control plane to enrol at");
+    log.warn(
+      { controlPlanes: node.controlPlanes, reason: first?.message, hint: first?.hint },
+      "waiting for a control plane to enrol at",
+    );
     await pause(pauseMs, options);
   }
 }
@@ -180,7 +183,7 @@ function lost(fault: GatewayError, kind: "joinToken" | "workloadToken"): Gateway
   return new GatewayError("enrolment_refused", fault.message, {
     hint:
       "An earlier try sent this join token and ended before its answer was kept, so the token may be used up. " +
-      "Make a new one for this name (sluice nodes join-token), put it in the old one's place and start again.",
+      "Make a new one for this name (`sluice nodes join-token create`), put it in the old one's place and start again.",
     cause: fault,
   });
 }
