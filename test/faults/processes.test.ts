@@ -3,6 +3,12 @@
  * COPY, waiting for their recording, being cancelled. Sessions that do not run through it go on; the others end with a sentence, leave
  * nothing at the target, and the next ones are served. Real processes, in order, on one fleet.
  */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { systemClock, systemRandom } from "@sluice/core/system.ts";
+import { openNodeIdentity } from "@sluice/rpc/identity/open.ts";
+import { pino } from "pino";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type DelayProxy, startDelayProxy } from "../support/delay-proxy.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
@@ -10,6 +16,8 @@ import type { FleetNode } from "../support/fleet-node.ts";
 import { contractManifests } from "../support/orders.ts";
 import { Logins, MASKED, masked, openSession, SessionStates, unrecorded } from "./session-states.ts";
 
+/** From the command to the end of sessions, on machines that do much else besides. */
+const REVOKED_MS = 3_000;
 /** After this time everything is as before. */
 const HEALED_MS = 30_000;
 
@@ -167,5 +175,76 @@ describe("killed", { timeout: 60_000 }, () => {
     expect(received.length).toBeGreaterThan(0);
     await expect.poll(() => unrecorded(fleet, id, received), { timeout: HEALED_MS, interval: 300 }).toEqual([]);
     await everybodyIsBack();
+  });
+
+  it("a control plane while nodes enrol: each is enrolled once, with the token that it has", async () => {
+    const [controlPlane] = fleet.controlPlanes;
+    const directory = mkdtempSync(join(tmpdir(), "sluice-enrolling-"));
+    const names = Array.from({ length: 12 }, (_, at) => `late-${at}`);
+    const tokens = new Map<string, string>();
+    for (const name of names) {
+      const wish = { role: "agent", name: null, labels: { late: "yes" }, hosts: [], ttlSeconds: 600 };
+      const { token } = (await fleet.admin("NodeService/CreateJoinToken", wish)) as { readonly token: string };
+      tokens.set(name, token);
+    }
+    const enrolling = names.map((name) =>
+      openNodeIdentity({
+        role: "agent",
+        node: {
+          name,
+          region: "",
+          controlPlanes: [fleet.controlPlaneAddresses[0]!],
+          join: { kind: "tokenEnv", name: "TOKEN" },
+        },
+        directory: join(directory, name),
+        hosts: [],
+        clock: systemClock,
+        random: systemRandom,
+        log: pino({ level: "silent" }),
+        readEnvironment: () => tokens.get(name),
+      }),
+    );
+    await Promise.race(enrolling);
+    await controlPlane!.kill();
+    await controlPlane!.start();
+    const identities = await Promise.all(enrolling);
+    expect(identities.map(({ self }) => self.name)).toEqual(names);
+    for (const identity of identities) identity.close();
+    rmSync(directory, { recursive: true, force: true });
+    const { tokens: listed } = (await fleet.admin("NodeService/ListJoinTokens", {})) as {
+      readonly tokens: readonly { readonly usedBy: string | null; readonly state: string }[];
+    };
+    for (const name of names) expect(listed.filter(({ usedBy }) => usedBy === name)).toMatchObject([{ state: "used" }]);
+  });
+});
+
+describe("revoked", { timeout: 60_000 }, () => {
+  it("an agent: its sessions end within a second, it says what to do, and the other one serves", async () => {
+    const [revoked] = fleet.agents;
+    const opened = await Promise.all(Array.from({ length: 8 }, () => openSession(first(), agentToken)));
+    const running = opened.map(({ client }) => client);
+    for (const client of running) expect(await masked(client)).toBe(MASKED);
+    const revokedMs = performance.now();
+    await fleet.admin("NodeService/Revoke", { role: "agent", name: revoked!.name, reason: "stolen" });
+    await expect
+      .poll(() => running.filter((client) => client.isClosed).length, { timeout: 5_000, interval: 20 })
+      .toBeGreaterThan(0);
+    expect(performance.now() - revokedMs).toBeLessThan(REVOKED_MS);
+    // The others run through the other agent.
+    for (const client of running.filter((one) => !one.isClosed)) {
+      expect(await masked(client)).toBe(MASKED);
+      client.vanish();
+    }
+    await isServed(first());
+    await isServed(second());
+    await expect.poll(() => revoked!.output(), { timeout: 10_000 }).toMatch(/withdrawn|revoked/);
+    await revoked!.stop();
+    // Its certificate on disk is of no use to anybody.
+    await revoked!.start().catch(() => undefined);
+    await isServed(first());
+    const { nodes } = (await fleet.admin("NodeService/List", {})) as {
+      readonly nodes: readonly { readonly name: string; readonly role: string; readonly state: string }[];
+    };
+    expect(nodes.find(({ role, name }) => role === "agent" && name === revoked!.name)?.state).toBe("revoked");
   });
 });
