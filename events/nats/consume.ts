@@ -115,16 +115,22 @@ class Feed implements Consumption {
   }
 
   async #read(messages: ConsumerMessages): Promise<void> {
-    for await (const message of messages) {
-      if (this.#closing.signal.aborted) {
-        message.nak();
-        continue;
+    const iterator = messages[Symbol.asyncIterator]();
+    try {
+      for (;;) {
+        const next = iterator.next();
+        if (!(await isHere(next)) || this.#gatheredBytes >= GATHER_BYTES) {
+          await this.#takeGathered();
+          this.held = this.#heldNow;
+          this.#heldNow = 0;
+        }
+        const { done, value } = await next;
+        if (done === true) return;
+        if (this.#closing.signal.aborted) value.nak();
+        else await this.#gather(value);
       }
-      await this.#gather(message);
-      if (messages.getPending() > 0 && this.#gatheredBytes < GATHER_BYTES) continue;
-      await this.#takeGathered();
-      this.held = this.#heldNow;
-      this.#heldNow = 0;
+    } finally {
+      messages.stop();
     }
   }
 
@@ -218,6 +224,18 @@ class Feed implements Consumption {
     this.#gathered = [];
     this.#gatheredBytes = 0;
   }
+}
+
+/**
+ * Whether a message is at hand. Not asked of the library: it counts more than there are once anything but a message went through its
+ * queue, and what is gathered would wait for messages that nobody sends while it waits. Also settles what `next` may reject with.
+ */
+async function isHere(next: Promise<unknown>): Promise<boolean> {
+  const settled = next.then(
+    () => true,
+    () => true,
+  );
+  return await Promise.race([settled, new Promise<false>((resolve) => void setImmediate(resolve, false))]);
 }
 
 interface Gathered {
