@@ -6,10 +6,10 @@ import { portOf } from "../test/support/fleet.ts";
 import { type Pace, residentBytes, type Row } from "./measure.ts";
 import type { TwoHops } from "./two-hops.ts";
 
-/** So that what the first sessions need for good is there before anything is counted. */
-const BEFOREHAND = 50;
+/** Open before anything is counted, and until the end: what the first sessions need for good is there then. */
+const BEFOREHAND = 100;
 const SESSIONS = 400;
-const SESSIONS_QUICK = 50;
+const SESSIONS_QUICK = 100;
 /** Handshakes at a time: the gateway takes so many from one address. */
 const AT_A_TIME = 16;
 /** For collectors to come round. */
@@ -45,12 +45,12 @@ export async function measureIdleSessions({ fleet, tls }: TwoHops, pace: Pace): 
     await delay(SETTLE_MS);
     return [await residentBytes(gateway.ready.pid), await residentBytes(fleet.agents[0]!.ready.pid)];
   };
-  await close(await open(BEFOREHAND));
+  const beforehand = await open(BEFOREHAND);
   const count = pace.quick ? SESSIONS_QUICK : SESSIONS;
   const before = await resident();
   const clients = await open(count);
   const after = await resident();
-  await close(clients);
+  await close([...beforehand, ...clients]);
   const [gatewayKB, agentKB] = [0, 1].map((at) => (after[at]! - before[at]!) / count / 1_000) as [number, number];
   const measured = (side: string, value: number): Row["measured"][number] => ({
     side,

@@ -1,5 +1,5 @@
 /**
- * `node bench/profile.ts [two-hops] [strict|masked] [bulk]`: where the CPU of one process, or of gateway, agent and recorder, goes under
+ * `node bench/profile.ts [two-hops] [strict|masked] [bulk|sessions]`: where the CPU of one process, or of gateway, agent and recorder, goes under
  * one load. Prints microseconds of each thread for each transaction, and the functions of the main thread that take most (profiling
  * itself costs some). Judges nothing, keeps nothing.
  */
@@ -8,9 +8,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { pgbench, startGround } from "./ground.ts";
-import { startOneProcess } from "./one-process.ts";
-import { startTwoHops } from "./two-hops.ts";
+import { pgbench, type Side, startGround } from "./ground.ts";
+import { type OneProcess, startOneProcess } from "./one-process.ts";
+import { startTwoHops, type TwoHops } from "./two-hops.ts";
 
 const SECONDS = 5;
 const SHOWN = 25;
@@ -31,9 +31,10 @@ async function main(): Promise<void> {
   const ground = await startGround((line) => console.log(`… ${line}`));
   const sides = words.includes("two-hops") ? await startTwoHops(ground) : await startOneProcess(ground);
   try {
-    const side = words.includes("strict") ? sides.strict : words.includes("masked") ? sides.masked : sides.relaxed;
+    const side = sideOf(sides);
     const bulk = fileURLToPath(new URL("./scripts/bulk.sql", import.meta.url));
-    const load = words.includes("bulk") ? ["-f", bulk, "-c", "1"] : ["-S", "-M", "prepared", "-c", "8"];
+    const select = ["-S", "-M", "prepared", "-c", "8", ...(words.includes("sessions") ? ["-C"] : [])];
+    const load = words.includes("bulk") ? ["-f", bulk, "-c", "1"] : select;
     const pids = side.processes.map(({ pid }) => pid);
     await pgbench(side, [...load, "-T", "3"]);
     for (const pid of pids) process.kill(pid, "SIGUSR2");
@@ -54,6 +55,11 @@ async function main(): Promise<void> {
     await sides.stop();
     await ground.stop();
   }
+}
+
+function sideOf(sides: OneProcess | TwoHops): Side {
+  if (words.includes("sessions")) return "tlsPooled" in sides ? sides.tlsPooled : sides.tls;
+  return words.includes("strict") ? sides.strict : words.includes("masked") ? sides.masked : sides.relaxed;
 }
 
 /** Ticks of 10 ms (user and system) by thread, as `name id`. */
