@@ -11,7 +11,11 @@ import type { NodeHub } from "./node-hub.ts";
 import { readNodes } from "./node-store.ts";
 
 export interface AgentCalls {
-  wanted(gateway: ConnectedNode, resource: string): Promise<void>;
+  /**
+   * Tells agents that are connected here, at once and without the store. Returns how to tell others, for which the store is needed; null
+   * when that is not necessary.
+   */
+  wanted(gateway: ConnectedNode, resource: string): (() => Promise<void>) | null;
   close(): void;
 }
 
@@ -38,18 +42,21 @@ export function createAgentCalls({ db, changes, feed, hub, log }: AgentCallsOpti
     if (agent !== undefined && gateway !== undefined) tell(agent, gateway);
   });
   return {
-    wanted: async (gateway, resource) => {
-      if (gateway.certificate.role !== "gateway" || !gateway.mayWant(resource, ASK_AGAIN_MS)) return;
-      const spec = feed.newest?.snapshot.resources.find(({ name }) => name === resource);
+    wanted: (gateway, resource) => {
+      const { role, name, labels } = gateway.certificate;
+      if (role !== "gateway" || !gateway.mayWant(resource, ASK_AGAIN_MS)) return null;
+      const spec = feed.newest?.snapshot.resources.find((one) => one.name === resource);
       // Agents would not open it for this gateway: they need not even dial.
-      if (spec === undefined || !carries(spec.labels, gateway.certificate.labels)) return;
-      const rows = (await readNodes(db)).filter((row) => row.isKnown && row.isFresh && !row.status.left);
-      const agents = chooseAgents(rows, spec.agents ?? {}, gateway.certificate.name);
-      if (agents.length === 0)
-        log.warn({ resource, gateway: gateway.certificate.name }, "no agent that reaches the resource is connected");
-      for (const { name } of agents) {
-        if (!tell(name, gateway.certificate.name)) await changes.notify(db, TOPIC, `${name} ${gateway.certificate.name}`);
-      }
+      if (spec === undefined || !carries(spec.labels, labels)) return null;
+      const here = [...hub.nodes.values()].map(({ certificate, status }) => ({ ...certificate, status }));
+      const told = chooseAgents(here, spec.agents ?? {}, name).filter((agent) => tell(agent.name, name));
+      if (told.some(({ status }) => status.links.every((link) => link.name !== name))) return null;
+      return async () => {
+        const rows = (await readNodes(db)).filter((row) => row.isKnown && row.isFresh && !row.status.left);
+        const agents = chooseAgents(rows, spec.agents ?? {}, name);
+        if (agents.length === 0) log.warn({ resource, gateway: name }, "no agent that reaches the resource is connected");
+        for (const agent of agents) if (!tell(agent.name, name)) await changes.notify(db, TOPIC, `${agent.name} ${name}`);
+      };
     },
     close: stop,
   };

@@ -182,8 +182,8 @@ function take(options: ControlServiceOptions, node: ConnectedNode, { report }: W
       explainer.answered(node, report.value);
       return;
     case "agentWanted": {
-      const { resource } = report.value;
-      later(options, node, () => agents.wanted(node, resource));
+      const elsewhere = agents.wanted(node, report.value.resource);
+      if (elsewhere !== null) later(options, node, elsewhere);
       return;
     }
     case undefined:

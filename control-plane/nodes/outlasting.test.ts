@@ -162,7 +162,10 @@ it("moves the sequence past what nodes have seen when the store is older than th
   expect(await sequenceNow()).toBe(before + 501n);
 });
 
-it("does not renew leases while the store is away, keeps streams, and goes on when it is back", async () => {
+it("does not renew leases while the store is away, keeps streams, finds agents, and goes on when it is back", async () => {
+  const text = `apiVersion: sluice/v1\nkind: Resource\nmetadata: { name: orders }\nspec:\n  protocol: postgres\n  target: { address: "127.0.0.1:5432", database: orders, tls: { mode: disable } }\n  credential: { username: { value: app }, password: { env: APP_PASSWORD } }\n`;
+  await replica.call("ManifestService/Apply", { files: [{ path: "orders.yaml", text }] });
+  const agent = await welcomed(connect(await enrolAt(replica, "agent", "a1")));
   const node = await welcomed(connect(gateway));
   const last = (): bigint | undefined => node.all("heartbeat").at(-1)?.snapshotSequence;
   await until(last, (sequence) => sequence !== undefined && sequence > 0n);
@@ -179,6 +182,11 @@ it("does not renew leases while the store is away, keeps streams, and goes on wh
     }, 50);
     try {
       await until(last, (sequence) => sequence === 0n);
+      node.send({ report: { case: "agentWanted", value: { resource: "orders" } } });
+      await until(
+        () => agent.all("dialGateway"),
+        (got) => got[0]?.gateway === "g1",
+      );
     } finally {
       clearInterval(cut);
     }
