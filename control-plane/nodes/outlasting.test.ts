@@ -199,38 +199,33 @@ it("does not renew leases while the store is away, keeps streams, finds agents, 
   expect(node.ended).toBeUndefined();
 }, 30_000);
 
-it(
-  "builds, signs and sends a thousand resources and ten thousand rules to ten gateways",
-  { timeout: 90_000 },
-  async () => {
-    const connected = await Promise.all(Array.from({ length: 10 }, (_, n) => enrolAt(replica, "gateway", `many-${n}`)));
-    const gateways = await Promise.all(connected.map(async (identity) => await welcomed(connect(identity))));
-    const resources = Array.from({ length: 1_000 }, (_, n) => {
-      return `apiVersion: sluice/v1\nkind: Resource\nmetadata: { name: r${n}, labels: { env: prod, n: "${n}" } }\nspec:\n  protocol: postgres\n  target: { address: "127.0.0.1:5432", database: orders, tls: { mode: disable } }\n  credential: { username: { value: app }, password: { env: APP_PASSWORD } }\n`;
+it("builds, signs and sends a thousand resources and ten thousand rules to ten gateways", async () => {
+  const connected = await Promise.all(Array.from({ length: 10 }, (_, n) => enrolAt(replica, "gateway", `many-${n}`)));
+  const gateways = await Promise.all(connected.map(async (identity) => await welcomed(connect(identity))));
+  const resources = Array.from({ length: 1_000 }, (_, n) => {
+    return `apiVersion: sluice/v1\nkind: Resource\nmetadata: { name: r${n}, labels: { env: prod, n: "${n}" } }\nspec:\n  protocol: postgres\n  target: { address: "127.0.0.1:5432", database: orders, tls: { mode: disable } }\n  credential: { username: { value: app }, password: { env: APP_PASSWORD } }\n`;
+  });
+  const policies = Array.from({ length: 100 }, (_, n) => {
+    const rules = Array.from({ length: 100 }, (__, rule) => {
+      return `    - { name: rule-${rule}, effect: allow, when: "statement.class == 'read' && request.time.getHours() != ${(n + rule) % 24}" }\n`;
     });
-    const policies = Array.from({ length: 100 }, (_, n) => {
-      const rules = Array.from({ length: 100 }, (__, rule) => {
-        return `    - { name: rule-${rule}, effect: allow, when: "statement.class == 'read' && request.time.getHours() != ${(n + rule) % 24}" }\n`;
-      });
-      return `apiVersion: sluice/v1\nkind: Policy\nmetadata: { name: p${n} }\nspec:\n  principals: { groups: [ g${n} ] }\n  resources: { labels: { env: prod } }\n  rules:\n${rules.join("")}`;
-    });
-    const files = [{ path: "many.yaml", text: [...resources, ...policies].join("---\n") }];
-    const startedAtMs = performance.now();
-    const { version } = await replica.call("ManifestService/Apply", { files });
-    const versionOf = (node: FakeNode, identity: NodeIdentity): string | undefined =>
-      node.snapshot === undefined ? undefined : verifySignedContent(node.snapshot, identity, Date.now(), "gateway").version;
-    for (const [n, node] of gateways.entries()) {
-      const identity = connected[n];
-      if (identity === undefined) throw new Error("each gateway has an identity");
-      await until(
-        () => versionOf(node, identity),
-        (heard) => heard === version,
-      );
-    }
-    const tookMs = performance.now() - startedAtMs;
-    process.stdout.write(`apply to ten gateways: ${Math.round(tookMs)} ms\n`);
-    expect(tookMs).toBeLessThan(45_000); // the aim of two seconds is the benchmark's business; here other tests share the cores
-    for (const identity of connected) identity.close();
-  },
-  60_000,
-);
+    return `apiVersion: sluice/v1\nkind: Policy\nmetadata: { name: p${n} }\nspec:\n  principals: { groups: [ g${n} ] }\n  resources: { labels: { env: prod } }\n  rules:\n${rules.join("")}`;
+  });
+  const files = [{ path: "many.yaml", text: [...resources, ...policies].join("---\n") }];
+  const startedAtMs = performance.now();
+  const { version } = await replica.call("ManifestService/Apply", { files });
+  const versionOf = (node: FakeNode, identity: NodeIdentity): string | undefined =>
+    node.snapshot === undefined ? undefined : verifySignedContent(node.snapshot, identity, Date.now(), "gateway").version;
+  for (const [n, node] of gateways.entries()) {
+    const identity = connected[n];
+    if (identity === undefined) throw new Error("each gateway has an identity");
+    await until(
+      () => versionOf(node, identity),
+      (heard) => heard === version,
+    );
+  }
+  const tookMs = performance.now() - startedAtMs;
+  process.stdout.write(`apply to ten gateways: ${Math.round(tookMs)} ms\n`);
+  expect(tookMs).toBeLessThan(45_000); // the aim of two seconds is the benchmark's business; here other tests share the cores
+  for (const identity of connected) identity.close();
+}, 60_000);
