@@ -19,6 +19,13 @@ export interface Catalog {
   readonly userOperators: readonly string[];
   /** Types outside the system schemas. */
   readonly userTypes: readonly CatalogType[];
+  /**
+   * The database's OID: with it a relation's OID and a column's number name a column for as long as the database lives. Absent here
+   * and below: sent by an agent that did not read it yet.
+   */
+  readonly databaseOid?: number;
+  /** The role that the catalog was read as, and the schemas it has USAGE on (system schemas included). */
+  readonly readAs?: { readonly role: string; readonly usableSchemas: readonly string[] };
 }
 
 export interface CatalogRelation {
@@ -57,6 +64,39 @@ export interface CatalogFunction {
   readonly language: string;
   readonly volatility: "immutable" | "stable" | "volatile";
   readonly kind: "function" | "procedure" | "aggregate" | "window";
+  /** What a call needs to be followed into the body. Absent: sent by an agent that did not read it, then it cannot be followed. */
+  readonly signature?: FunctionSignature;
+  /** Source of a function in language SQL; absent for every other language. */
+  readonly body?: FunctionBody;
+}
+
+export interface FunctionSignature {
+  readonly oid: number;
+  /** All arguments in order, those of RETURNS TABLE last. */
+  readonly arguments: readonly FunctionArgument[];
+  /** Trailing input arguments that have a default. */
+  readonly defaults: number;
+  readonly returnTypeOid: number;
+  readonly returnsSet: boolean;
+  /** OID of the relation whose row type is returned. */
+  readonly returnsRowOf?: number;
+  readonly strict: boolean;
+  readonly securityDefiner: boolean;
+}
+
+export interface FunctionArgument {
+  /** Empty for an unnamed one. */
+  readonly name: string;
+  readonly typeOid: number;
+  readonly mode: "in" | "out" | "inout" | "variadic" | "table";
+}
+
+export interface FunctionBody {
+  readonly text: string;
+  /** `bound`: a standard body (BEGIN ATOMIC) printed with every name qualified. `called`: names mean what they mean where it is called. */
+  readonly names: "bound" | "called";
+  /** SET search_path of the function, as written. */
+  readonly searchPath?: string;
 }
 
 export interface CatalogType {

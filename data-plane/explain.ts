@@ -61,7 +61,7 @@ async function explain(parts: GatewayParts, request: ExplainRequest): Promise<Re
       })),
     );
     decision = decisionJson(mergeDecisions(decisions));
-    for (const { scopeChange } of analysis.statements) if (scopeChange !== null) scope = applyScopeChange(scope, scopeChange);
+    scope = analysis.statements.flatMap(({ scopeChanges }) => scopeChanges).reduce(applyScopeChange, scope);
   }
   return decision;
 }

@@ -24,11 +24,21 @@ export interface ReadCatalogRequest {
   readonly signal: AbortSignal;
 }
 
+/** What names mean to a session before its first statement, as the target itself says it. */
+export interface SessionStart {
+  /** The setting as the target prints it, e.g. `"$user", public`. */
+  readonly searchPath: string;
+  readonly currentUser: string;
+  readonly sessionUser: string;
+}
+
 /** A target connection that is authenticated and ready for its first query. The holder owns `stream` and must destroy it. */
 export interface TargetConnection {
   readonly stream: Duplex;
   /** What the target reported while starting up, in order (server_version, TimeZone …). */
   readonly parameters: readonly (readonly [name: string, value: string])[];
+  /** Absent: an older agent did not ask. Then nothing is known of what names mean. */
+  readonly session?: SessionStart;
   /** Asks the target to cancel what runs on this connection; resolves when the request was delivered, never says whether it hit. */
   cancel(): Promise<void>;
   /**

@@ -213,8 +213,8 @@ test("endings of statements reach the log under their numbers", () => {
 describe("a name that SQL made", () => {
   test("is forgotten when a protocol message gives or takes it: the target may run another text under it", () => {
     const bench = new Bench([allow]);
-    const prepared: StatementModel = { ...read, scopeChange: { kind: "prepare", name: "s", model: read } };
-    const declared: StatementModel = { ...read, scopeChange: { kind: "declare", name: "s", model: read } };
+    const prepared: StatementModel = { ...read, scopeChanges: [{ kind: "prepare", name: "s", model: read }] };
+    const declared: StatementModel = { ...read, scopeChanges: [{ kind: "declare", name: "s", model: read }] };
     bench.analysed("PREPARE s AS SELECT 1", prepared);
     bench.analysed("DECLARE s CURSOR FOR SELECT 1", declared);
     for (const text of ["PREPARE s AS SELECT 1", "DECLARE s CURSOR FOR SELECT 1"]) {
@@ -258,7 +258,7 @@ describe("while DDL is under way, and after it", () => {
 
   test("names made under another catalog stand for anything", () => {
     const bench = new Bench([allow]);
-    bench.analysed("PREPARE s AS SELECT 1", { ...read, scopeChange: { kind: "prepare", name: "s", model: read } });
+    bench.analysed("PREPARE s AS SELECT 1", { ...read, scopeChanges: [{ kind: "prepare", name: "s", model: read }] });
     bench.analysed("SELECT 1", read);
     const permission = bench.execute("PREPARE s AS SELECT 1");
     if (permission.kind === "permit") bench.judge.finished(permission, 0, { ok: true, tag: "", rows: 0 });

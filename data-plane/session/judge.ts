@@ -209,8 +209,8 @@ export class SessionJudge implements Judge {
       this.#watch.finished(number, outcome);
     }
     if (number === 0) return;
-    const change = verdict.statements[index]?.model.scopeChange ?? null;
-    if (outcome.ok && change !== null) this.#scope = applyScopeChange(this.#scope, change);
+    const changes = verdict.statements[index]?.model.scopeChanges ?? [];
+    if (outcome.ok) this.#scope = changes.reduce(applyScopeChange, this.#scope);
     this.#parts.log.append({
       kind: "finished",
       finished: { number, ok: outcome.ok, tag: outcome.tag, rows: outcome.rows },
@@ -437,7 +437,7 @@ const NO_STATEMENT: StatementModel = {
   sensitiveCatalogs: [],
   escapes: [],
   settings: [],
-  scopeChange: null,
+  scopeChanges: [],
   copy: "none",
   changesCatalog: false,
 };

@@ -104,7 +104,7 @@ export class Verdicts {
       decision,
       permitted: decision === null || (decision.effect !== "deny" && decision.effect !== "approve"),
       touches: statements.some(({ model, masking }) => touchesProtected(model, masking, state)),
-      settleFirst: models.some((model) => model.scopeChange !== null || model.changesCatalog || model.settings.length > 0),
+      settleFirst: models.some((model) => model.scopeChanges.length > 0 || model.changesCatalog || model.settings.length > 0),
       writes: models.some((model) => !changesNothing(model.class)),
       needsWriting: models.some(
         (model) => !changesNothing(model.class) || model.effects.some((effect) => !changesNothing(effect.class)),

@@ -97,7 +97,7 @@ export function statement(over: Partial<StatementModel> = {}): StatementModel {
     sensitiveCatalogs: [],
     escapes: [],
     settings: [],
-    scopeChange: null,
+    scopeChanges: [],
     copy: "none",
     changesCatalog: false,
     ...over,

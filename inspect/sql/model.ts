@@ -2,6 +2,7 @@
  * What a statement does, as flat data that may cross threads. One model for all dialects; the first block of
  * `StatementModel` is the public shape (CEL fields, decision JSON), the second is for the gateway itself.
  */
+import type { CopyForm } from "@sluice/core/copy-form.ts";
 import type { CatalogEpoch } from "@sluice/core/ids.ts";
 
 /** Gravest first: the order in which a statement with several effects gets its class. */
@@ -37,6 +38,8 @@ export interface OutputColumn {
   readonly origins: readonly string[];
   /** The unmodified base column: exactly one origin, no expression around it. */
   readonly exact: boolean;
+  /** With `exact`: the base column's type. Absent where it is not known. */
+  readonly typeOid?: number;
 }
 
 /** A base column used outside the output (WHERE, JOIN, ORDER BY, GROUP BY, DISTINCT, HAVING, set operations). */
@@ -84,8 +87,11 @@ export interface StatementModel {
   /** Functions and forms that carry values past the result (dblink, pg_read_file, query_to_xml, lo_export …). */
   readonly escapes: readonly string[];
   readonly settings: readonly { readonly name: string; readonly value: string | null; readonly local: boolean }[];
-  readonly scopeChange: ScopeChange | null;
+  /** What it changes in the session's names once it has succeeded, in order. */
+  readonly scopeChanges: readonly ScopeChange[];
   readonly copy: "none" | "in" | "out";
+  /** How COPY TO STDOUT writes its rows; absent where that cannot be known, and for everything else. */
+  readonly copyForm?: CopyForm;
   /** DDL or anything else after which the catalog may differ. */
   readonly changesCatalog: boolean;
 }
@@ -96,12 +102,41 @@ export type ScopeChange =
   | { readonly kind: "deallocate"; readonly name: string | null }
   | { readonly kind: "declare"; readonly name: string; readonly model: StatementModel }
   | { readonly kind: "close"; readonly name: string | null }
-  | { readonly kind: "discard" };
+  /** DISCARD: `all` also ends settings, prepared statements and cursors; `temp` the temporary relations alone; `other` nothing named here. */
+  | { readonly kind: "discard"; readonly what: "all" | "temp" | "other" }
+  /** search_path, role or session_authorization. Null: back to what it was when the session began. `local`: until the transaction ends. */
+  | { readonly kind: "setting"; readonly name: string; readonly value: string | null; readonly local: boolean }
+  /** A relation in pg_temp was made, changed or (null) dropped. */
+  | { readonly kind: "temporary"; readonly name: string; readonly relation: TemporaryRelation | null }
+  | { readonly kind: "transaction"; readonly verb: TransactionVerb; readonly name: string }
+  /** From here on it cannot be known what names mean: protected resources are refused. */
+  | { readonly kind: "lost"; readonly why: string };
 
-/** Names a session has made by SQL PREPARE and DECLARE: flat data, part of the analysis' cache key through `digest`. */
+export type TransactionVerb = "begin" | "commit" | "rollback" | "savepoint" | "release" | "rollback_to";
+
+/** A table or view in the session's own temporary schema. Its columns keep the labels of what was written into them. */
+export interface TemporaryRelation {
+  readonly kind: "table" | "view";
+  /** Null: not known; then `origins` stands for each. */
+  readonly columns: readonly OutputColumn[] | null;
+  readonly origins: readonly string[];
+}
+
+/** What a session has named and set: flat data, part of the analysis' cache key through `digest`. */
 export interface SessionScope {
   readonly prepared: Readonly<Record<string, StatementModel>>;
   readonly cursors: Readonly<Record<string, StatementModel>>;
+  /**
+   * Schemas in which unqualified names are looked up, in the server's order, the implicit pg_temp and pg_catalog included.
+   * Null: not known, then a name means the relations of that name in every schema.
+   */
+  readonly path: readonly string[] | null;
+  /** The role that statements run as; null: not known. */
+  readonly role: string | null;
+  /** By name; they are found first, and under `pg_temp`. */
+  readonly temporary: Readonly<Record<string, TemporaryRelation>>;
+  /** Why the session can no longer be followed; empty as long as it can. */
+  readonly lost: readonly string[];
   readonly digest: string;
 }
 

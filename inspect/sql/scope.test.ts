@@ -18,7 +18,7 @@ describe("scope", () => {
     scope = applyScopeChange(scope, { kind: "close", name: null });
     expect(scope.cursors).toEqual({});
     expect(applyScopeChange(scope, { kind: "deallocate", name: null })).toEqual(emptyScope);
-    expect(applyScopeChange(scope, { kind: "discard" })).toBe(emptyScope);
+    expect(applyScopeChange(scope, { kind: "discard", what: "all" })).toBe(emptyScope);
   });
 
   it("has the same digest for the same content, however it came about", () => {

@@ -6,7 +6,15 @@ import { createHash } from "node:crypto";
 import { assertNever } from "@sluice/core/assert-never.ts";
 import { type OutputColumn, type ScopeChange, type SessionScope, type StatementModel, statementClasses } from "./model.ts";
 
-export const emptyScope: SessionScope = { prepared: {}, cursors: {}, digest: "" };
+export const emptyScope: SessionScope = {
+  prepared: {},
+  cursors: {},
+  path: null,
+  role: null,
+  temporary: {},
+  lost: [],
+  digest: "",
+};
 
 /** The scope after a statement that made this change has succeeded. */
 export function applyScopeChange(scope: SessionScope, change: ScopeChange): SessionScope {
@@ -24,7 +32,12 @@ export function applyScopeChange(scope: SessionScope, change: ScopeChange): Sess
     case "close":
       return scopeOf(scope.prepared, without(scope.cursors, change.name));
     case "discard":
-      return emptyScope;
+      return change.what === "all" ? emptyScope : scope;
+    case "setting":
+    case "temporary":
+    case "transaction":
+    case "lost":
+      return scope;
     default:
       return assertNever(change);
   }
@@ -54,7 +67,7 @@ function scopeOf(prepared: Names, cursors: Names): SessionScope {
       .map((name) => `${JSON.stringify(name)}:${digestOf(names[name]!)}`)
       .join(",");
   const text = `${entries(prepared)};${entries(cursors)}`;
-  return { prepared, cursors, digest: text === ";" ? "" : createHash("sha256").update(text).digest("hex") };
+  return { ...emptyScope, prepared, cursors, digest: text === ";" ? "" : createHash("sha256").update(text).digest("hex") };
 }
 
 const digests = new WeakMap<StatementModel, string>();
@@ -90,7 +103,7 @@ function both(a: StatementModel, b: StatementModel, doubts: readonly string[]): 
     sensitiveCatalogs: unique([...a.sensitiveCatalogs, ...b.sensitiveCatalogs]),
     escapes: unique([...a.escapes, ...b.escapes]),
     settings: unique([...a.settings, ...b.settings]),
-    scopeChange: null,
+    scopeChanges: [],
     copy: a.copy === b.copy ? a.copy : "out",
     changesCatalog: a.changesCatalog || b.changesCatalog,
   };

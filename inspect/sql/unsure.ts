@@ -2,7 +2,7 @@
  * What an analysis is worth once the catalog it was made from may have changed: before DDL is committed and read, and for names
  * that a session made under a former catalog. Must never say less than the statement may do; what it may do now is `*`.
  */
-import type { Analysis, SessionScope, StatementModel } from "./model.ts";
+import type { Analysis, ScopeChange, SessionScope, StatementModel } from "./model.ts";
 import { applyScopeChange, emptyScope } from "./scope.ts";
 
 type Analysed = Extract<Analysis, { readonly kind: "ok" }>;
@@ -45,15 +45,13 @@ export function unsure(model: StatementModel): StatementModel {
     columnsKnown: model.columns === null,
     reaches: [...new Set(["*", ...model.reaches])],
     writeFlows: model.writeFlows.length > 0 || (writes && reads) ? [...new Set(["*", ...model.writeFlows])] : [],
-    scopeChange: unsureChange(model.scopeChange),
+    scopeChanges: model.scopeChanges.map(unsureChange),
   };
 }
 
 /** Classes whose statements leave something behind. */
 const keepingClasses: ReadonlySet<string> = new Set(["write", "ddl", "export", "call", "unknown"]);
 
-function unsureChange(change: StatementModel["scopeChange"]): StatementModel["scopeChange"] {
-  return change !== null && (change.kind === "prepare" || change.kind === "declare")
-    ? { ...change, model: unsure(change.model) }
-    : change;
+function unsureChange(change: ScopeChange): ScopeChange {
+  return change.kind === "prepare" || change.kind === "declare" ? { ...change, model: unsure(change.model) } : change;
 }

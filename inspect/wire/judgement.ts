@@ -4,6 +4,7 @@
  */
 import type { CellEdit } from "@sluice/core/cell-edit.ts";
 import type { ErrorCode } from "@sluice/core/errors.ts";
+import type { CopyForm } from "@sluice/core/copy-form.ts";
 
 /** One column of a result as the target describes it. */
 export interface FieldDescription {
@@ -17,6 +18,12 @@ export interface FieldDescription {
 
 /** Null at an index: that column passes untouched. A plan without any edit is `null` as a whole: rows are not looked into. */
 export type ColumnPlan = readonly (CellEdit | null)[] | null;
+
+/** How the rows of a COPY are edited; `edits` has an entry for each column. */
+export interface CopyPlan {
+  readonly form: CopyForm;
+  readonly edits: ColumnPlan;
+}
 
 /** An error for the caller in protocol-neutral words. Each protocol maps `code` to its own number. */
 export interface Refusal {
@@ -60,6 +67,11 @@ export interface StatementPlan {
    * what was analysed: the result is then ended.
    */
   planColumns(fields: readonly FieldDescription[]): ColumnPlan;
+  /**
+   * Says how to edit the rows of a COPY that the target begins with this many columns. Null: they pass as they are. Throws a
+   * GatewayError (`denied`) when it does not fit what was analysed, or cannot be masked. Absent: COPY is not expected.
+   */
+  planCopy?(columns: number, binary: boolean): CopyPlan | null;
 }
 
 /** A statement about to run: what the judge decides and records. */

@@ -12,7 +12,9 @@ import type { Parse } from "./tree.ts";
 function after(...texts: readonly string[]): SessionScope {
   let scope = emptyScope;
   for (const text of texts) {
-    for (const { scopeChange } of models(text, scope)) if (scopeChange !== null) scope = applyScopeChange(scope, scopeChange);
+    scope = models(text, scope)
+      .flatMap(({ scopeChanges }) => scopeChanges)
+      .reduce(applyScopeChange, scope);
   }
   return scope;
 }
@@ -80,7 +82,7 @@ describe("batches", () => {
     const [, , inserted] = models("CREATE VIEW v2 AS SELECT 1; BEGIN; INSERT INTO countries SELECT code FROM countries");
     expect(inserted?.writeFlows).toContain("*");
     const [, prepared] = models("DO 'x'; PREPARE p AS SELECT code FROM countries");
-    expect(prepared?.scopeChange).toMatchObject({ kind: "prepare", model: { columnsKnown: false } });
+    expect(prepared?.scopeChanges[0]).toMatchObject({ kind: "prepare", model: { columnsKnown: false } });
   });
 
   it.each([

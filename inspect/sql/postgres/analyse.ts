@@ -51,7 +51,7 @@ export function analyse(
     models.push(stale ? unsure(model) : model);
     // What a batch has changed before is not in the catalog yet.
     stale ||= model.changesCatalog;
-    if (model.scopeChange !== null) names = applyScopeChange(names, model.scopeChange);
+    names = model.scopeChanges.reduce(applyScopeChange, names);
   }
   return { kind: "ok", statements: models, epoch: index.epoch };
 }

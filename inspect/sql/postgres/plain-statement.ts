@@ -53,7 +53,7 @@ export function plainModel(statement: Part, around: Surroundings): StatementMode
     sensitiveCatalogs: reached.sensitive,
     escapes: [...facts.escapes].sort(),
     settings: settingsOf(statement),
-    scopeChange: changeOf(statement),
+    scopeChanges: changesOf(statement),
     copy: copyOf(statement),
     changesCatalog:
       effects.some((effect) => ["ddl", "privilege", "call", "unknown"].includes(effect.class)) || facts.undecided.size > 0,
@@ -284,16 +284,21 @@ function copyOf(statement: Part): StatementModel["copy"] {
   return statement.body["is_from"] === true ? "in" : "out";
 }
 
-function changeOf(statement: Part): ScopeChange | null {
+function changesOf(statement: Part): readonly ScopeChange[] {
   const { body } = statement;
   switch (statement.kind) {
     case "DeallocateStmt":
-      return { kind: "deallocate", name: body["isall"] === true ? null : stringField(body, "name") };
+      return [{ kind: "deallocate", name: body["isall"] === true ? null : stringField(body, "name") }];
     case "ClosePortalStmt":
-      return { kind: "close", name: stringField(body, "portalname") === "" ? null : stringField(body, "portalname") };
+      return [{ kind: "close", name: stringField(body, "portalname") === "" ? null : stringField(body, "portalname") }];
     case "DiscardStmt":
-      return body["target"] === "DISCARD_ALL" ? { kind: "discard" } : null;
+      return [{ kind: "discard", what: discarded(stringField(body, "target")) }];
     default:
-      return null;
+      return [];
   }
+}
+
+function discarded(target: string): "all" | "temp" | "other" {
+  if (target === "DISCARD_ALL") return "all";
+  return target === "DISCARD_TEMP" ? "temp" : "other";
 }

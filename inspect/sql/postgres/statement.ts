@@ -46,7 +46,7 @@ function explainModel(statement: Part, around: Surroundings): StatementModel {
     relations: [...new Set(inner.relations.map((use) => use.name))].map((name) => ({ name, access: "read" })),
     writeFlows: [],
     settings: [],
-    scopeChange: null,
+    scopeChanges: [],
     changesCatalog: inner.undecided.length > 0,
   };
 }
@@ -62,7 +62,7 @@ function prepareModel(statement: Part, around: Surroundings): StatementModel {
     ...classed([{ name: "prepare", class: "session" }, ...model.effects]),
     columns: null,
     columnsKnown: true,
-    scopeChange: { kind: "prepare", name: stringField(statement.body, "name"), model },
+    scopeChanges: [{ kind: "prepare", name: stringField(statement.body, "name"), model }],
   };
 }
 
@@ -73,7 +73,7 @@ function declareModel(statement: Part, around: Surroundings): StatementModel {
     ...classed([{ name: "declare_cursor", class: "read" }, ...model.effects]),
     columns: null,
     columnsKnown: true,
-    scopeChange: { kind: "declare", name: stringField(statement.body, "portalname"), model },
+    scopeChanges: [{ kind: "declare", name: stringField(statement.body, "portalname"), model }],
   };
 }
 
@@ -127,7 +127,7 @@ function createFromModel(statement: Part, executed: StatementModel, around: Surr
     columns: null,
     columnsKnown: true,
     copy: "none",
-    scopeChange: null,
+    scopeChanges: [],
     changesCatalog: true,
   };
 }
@@ -167,7 +167,7 @@ function unknownModel(effect: StatementEffect, undecided: string): StatementMode
     sensitiveCatalogs: [],
     escapes: [],
     settings: [],
-    scopeChange: null,
+    scopeChanges: [],
     copy: "none",
     changesCatalog: true,
   };
