@@ -1,10 +1,14 @@
 import type { ClassifierSpec } from "@sluice/core/snapshot.ts";
 import { describe, expect, it } from "vitest";
-import { labelColumns } from "./labels.ts";
+import { type ColumnLabels, labelColumns } from "./labels.ts";
 import { catalogOf, INT4, relation, TEXT } from "./sample-input.ts";
 
 function classifier(entity: string, over: Partial<ClassifierSpec>): ClassifierSpec {
   return { name: entity.toLowerCase(), entity, columns: [], columnNames: [], ...over };
+}
+
+function namesOf(labels: ColumnLabels): readonly string[] {
+  return [...labels.labelledColumns()].map(({ qualified }) => qualified).sort();
 }
 
 describe("labelColumns", () => {
@@ -44,7 +48,7 @@ describe("labelColumns", () => {
     [["b*dge*e"], []],
     [["b*a*dge"], ["hr.people.badge"]],
   ])("column names %j are labelled where data is stored", (columnNames, expected) => {
-    expect([...labelColumns([classifier("X", { columnNames })], catalog).labelled.keys()].sort()).toEqual(expected);
+    expect(namesOf(labelColumns([classifier("X", { columnNames })], catalog))).toEqual(expected);
   });
 
   it.each([
@@ -55,7 +59,7 @@ describe("labelColumns", () => {
     [["public.*"], []],
     [["pg_catalog.*.*"], []],
   ])("column paths %j match within one part, views too", (columns, expected) => {
-    expect([...labelColumns([classifier("X", { columns })], catalog).labelled.keys()].sort()).toEqual(expected);
+    expect(namesOf(labelColumns([classifier("X", { columns })], catalog))).toEqual(expected);
   });
 
   it("answers by name, by what the wire reports, and for whole rows", () => {
@@ -76,12 +80,18 @@ describe("labelColumns", () => {
     expect(labels.qualifiedByOid(1, 9)).toBeUndefined();
     expect([1, 2, 3, 6, 99].map((oid) => labels.isBaseTable(oid))).toEqual([true, false, false, true, false]);
     expect(labels.hasLabels).toBe(true);
-    expect([...labels.protectedRelations].sort()).toEqual([
-      "hr.people",
-      "public.customer_copy",
-      "public.customers",
-      "public.remote",
-    ]);
+    expect(
+      ["hr.people", "public.customer_copy", "public.customers", "public.remote"].map((name) =>
+        labels.protectedRelations.has(name),
+      ),
+    ).toEqual([true, true, true, true]);
+    expect(
+      ["public.customer_view", "pg_catalog.pg_class", "public.ssn_type", "public", "customers", "public.customers.ssn"].map(
+        (name) => labels.protectedRelations.has(name),
+      ),
+    ).toEqual([false, false, false, false, false, false]);
+    expect(labels.entitiesOfRelation("public.customers")).toEqual(["MAIL", "PERSON", "US_SSN"]);
+    expect(labels.entitySets).toEqual(expect.arrayContaining([["PERSON", "US_SSN"], ["US_SSN"], ["MAIL"]]));
     expect(labels.mayHoldText("public.customers.id")).toBe(false);
     expect(labels.mayHoldText("public.customers.email")).toBe(true);
     expect(labels.mayHoldText("public.unknown.column")).toBe(true);
@@ -101,7 +111,7 @@ describe("labelColumns", () => {
     ]);
     for (const start of ["events", "events_2026_q1", "archive"]) {
       const labels = labelColumns([classifier("X", { columns: [`public.${start}.ssn`] })], family);
-      expect([...labels.labelled.keys()].sort()).toEqual([
+      expect(namesOf(labels)).toEqual([
         "public.archive.ssn",
         "public.events.ssn",
         "public.events_2026.ssn",
@@ -139,7 +149,7 @@ describe("labelColumns", () => {
       },
     ]);
     const labels = labelColumns([classifier("X", { columnNames: ["ssn"] })], holding);
-    expect([...labels.labelled.keys()].sort()).toEqual([
+    expect(namesOf(labels)).toEqual([
       "public.people.area",
       "public.people.deep",
       "public.people.person",
@@ -159,7 +169,7 @@ describe("labelColumns", () => {
     ]);
     const labels = labelColumns([classifier("X", { columnNames: ["c"] })], colliding);
     expect(labels.entitiesOf("a.b.d.c")).toEqual(["X"]);
-    expect(labels.labelled.get("a.b.d.c")?.relations).toEqual(["a.b.d"]);
+    expect(["a.b", "a.b.d"].map((name) => labels.protectedRelations.has(name))).toEqual([false, true]);
     expect(labels.entitiesByOid(2, 1)).toEqual([]);
   });
 });

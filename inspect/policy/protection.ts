@@ -25,9 +25,9 @@ export interface ApplicableRules {
 export interface Protection {
   /** Some column of the resource is protected for this principal. */
   readonly protects: boolean;
-  readonly columns: ReadonlySet<string>;
+  readonly columns: { has(column: string): boolean };
   /** `schema.table` of every relation with a protected column. */
-  readonly relations: ReadonlySet<string>;
+  readonly relations: { has(relation: string): boolean };
   /** Some entity that a mask rule covers is also looked for in the values of text columns. */
   readonly scansValues: boolean;
   /** What may be done with a protected column outside the output: the strictest of the rules that cover it. */
@@ -76,23 +76,24 @@ function collectRules(compiled: CompiledSnapshot, principal: Principal, resource
   };
 }
 
+/** By sets of entities, which are few; a resource may have very many columns. */
 function collectProtection(rules: ApplicableRules, labels: ColumnLabels, compiled: CompiledSnapshot): Protection {
-  const influences = new Map<string, "equality" | "allow" | "deny">();
-  const relations = new Set<string>();
-  for (const [column, labelled] of labels.labelled) {
+  const influences = new Map<readonly string[], "equality" | "allow" | "deny">();
+  const covered = new Set(rules.mask.flatMap((rule) => rule.spec.entities));
+  for (const entities of labels.entitySets) {
     for (const rule of rules.mask) {
-      if (!labelled.entities.some((entity) => rule.spec.entities.includes(entity))) continue;
-      for (const relation of labelled.relations) relations.add(relation);
-      influences.set(column, stricter(influences.get(column) ?? "allow", rule.spec.influences));
+      if (!entities.some((entity) => rule.spec.entities.includes(entity))) continue;
+      influences.set(entities, stricter(influences.get(entities) ?? "allow", rule.spec.influences));
     }
   }
   const strictest = [...influences.values()].reduce(stricter, "allow");
+  const influenceOf = (column: string): "equality" | "allow" | "deny" | undefined => influences.get(labels.entitiesOf(column));
   return {
     protects: influences.size > 0,
-    columns: new Set(influences.keys()),
-    relations,
+    columns: { has: (column) => influenceOf(column) !== undefined },
+    relations: { has: (relation) => labels.entitiesOfRelation(relation).some((entity) => covered.has(entity)) },
     scansValues: rules.mask.some((rule) => rule.spec.entities.some((entity) => compiled.valueEntities.has(entity))),
-    influenceOf: (column) => (column === UNKNOWN_ORIGIN ? strictest : (influences.get(column) ?? "allow")),
+    influenceOf: (column) => (column === UNKNOWN_ORIGIN ? strictest : (influenceOf(column) ?? "allow")),
   };
 }
 
