@@ -76,6 +76,8 @@ export interface FunctionSignature {
   readonly arguments: readonly FunctionArgument[];
   /** Trailing input arguments that have a default. */
   readonly defaults: number;
+  /** Those defaults as a list of expressions, names qualified. Absent: there are none, or they are not known. */
+  readonly defaultValues?: string;
   readonly returnTypeOid: number;
   readonly returnsSet: boolean;
   /** OID of the relation whose row type is returned. */

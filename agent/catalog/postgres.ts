@@ -3,18 +3,19 @@
  * What cannot be read (a view that somebody is replacing right now) is left out, so that it counts as unknown; nothing is guessed.
  */
 import { createHash } from "node:crypto";
-import type { Catalog, CatalogColumn, CatalogFunction, CatalogRelation, CatalogType } from "@sluice/core/catalog.ts";
+import type { Catalog, CatalogColumn, CatalogRelation, CatalogType } from "@sluice/core/catalog.ts";
 import { GatewayError } from "@sluice/core/errors.ts";
 import type { CatalogEpoch } from "@sluice/core/ids.ts";
 import type { Limits } from "@sluice/core/limits.ts";
 import type { PostgresConnection } from "../targets/postgres/open.ts";
 import { QueryClient, QueryRefused, type QueryRow } from "../targets/postgres/query.ts";
+import { readFunctions } from "./postgres-functions.ts";
 import {
   beginQuery,
   builtinFunctionsQuery,
   definitionQuery,
   definitionsQuery,
-  functionsQuery,
+  databaseQuery,
   hiddenFunctionsQuery,
   operatorsQuery,
   relationsQuery,
@@ -53,22 +54,26 @@ async function readContent(client: QueryClient, limits: Limits): Promise<Content
   const relationRows = await client.query(relationsQuery);
   const definitions = await readDefinitions(client);
   const hidden = groupHidden(await client.query(hiddenFunctionsQuery));
-  const functions = (await client.query(functionsQuery)).map(toFunction);
+  const functions = await readFunctions(client);
   const builtinFunctions = (await client.query(builtinFunctionsQuery)).map(([name]) => text(name));
   const userOperators = (await client.query(operatorsQuery)).map(([name]) => text(name));
   const userTypes = (await client.query(typesQuery)).map(toType);
+  const [database] = await client.query(databaseQuery);
   await client.query("COMMIT");
   const relations = relationRows.map((row) => toRelation(row, definitions, hidden)).sort((a, b) => a.oid - b.oid);
   return {
     protocol: "postgres",
     serverVersion: number(version?.[0]),
     relations: addDescendants(relations),
-    functions: functions.sort(
-      byText(({ schema, name, language, volatility, kind }) => [schema, name, language, volatility, kind]),
+    functions: [...functions].sort(
+      byText(({ schema, name, language, volatility, kind, signature }) => {
+        return [schema, name, language, volatility, kind, String(signature?.oid)];
+      }),
     ),
     builtinFunctions: builtinFunctions.sort(),
     userOperators: userOperators.sort(),
     userTypes: userTypes.sort(byText(({ schema, name, kind }) => [schema, name, kind])),
+    databaseOid: number(database?.[0]),
   };
 }
 
@@ -159,16 +164,6 @@ function addDescendants(relations: readonly CatalogRelation[]): readonly Catalog
   return relations.map((relation) => (children.has(relation.oid) ? { ...relation, estimatedRows: sizeOf(relation) } : relation));
 }
 
-function toFunction([schema, name, language, volatility, kind]: QueryRow): CatalogFunction {
-  return {
-    schema: schemaName(text(schema)),
-    name: text(name),
-    language: text(language),
-    volatility: volatility === "i" ? "immutable" : volatility === "s" ? "stable" : "volatile",
-    kind: functionKind(text(kind)),
-  };
-}
-
 function toType([schema, name, kind]: QueryRow): CatalogType {
   return { schema: schemaName(text(schema)), name: text(name), kind: typeKind(text(kind)) };
 }
@@ -197,21 +192,6 @@ function relationKind(relkind: string): CatalogRelation["kind"] {
       return "composite";
     default:
       throw unexpected("relation kind");
-  }
-}
-
-function functionKind(prokind: string): CatalogFunction["kind"] {
-  switch (prokind) {
-    case "f":
-      return "function";
-    case "p":
-      return "procedure";
-    case "a":
-      return "aggregate";
-    case "w":
-      return "window";
-    default:
-      throw unexpected("function kind");
   }
 }
 

@@ -17,6 +17,21 @@ const relation = {
   hiddenFunctions: ["public.f"],
 };
 const routine = { schema: "public", name: "f", language: "sql", volatility: "stable", kind: "function" };
+const followed = {
+  ...routine,
+  signature: {
+    oid: 16_400,
+    arguments: [{ name: "a", typeOid: 25, mode: "in" }],
+    defaults: 1,
+    defaultValues: "1",
+    returnTypeOid: 25,
+    returnsSet: true,
+    returnsRowOf: 1,
+    strict: false,
+    securityDefiner: true,
+  },
+  body: { text: "SELECT 1", names: "called", searchPath: "public" },
+};
 const whole = {
   epoch: "e",
   protocol: "postgres",
@@ -30,6 +45,22 @@ const whole = {
 
 it("takes a whole one", () => {
   expect(isCatalog(whole, "postgres", 100)).toBe(true);
+});
+
+it("takes functions with what is needed to follow them, and none with half of it", () => {
+  const withFunction = (entry: object): unknown => ({ ...whole, functions: [entry] });
+  expect(isCatalog(withFunction(followed), "postgres", 100)).toBe(true);
+  expect(isCatalog({ ...whole, databaseOid: 5 }, "postgres", 100)).toBe(true);
+  for (const value of [
+    { ...whole, databaseOid: "5" },
+    withFunction({ ...followed, signature: null }),
+    withFunction({ ...followed, signature: { ...followed.signature, oid: "1" } }),
+    withFunction({ ...followed, signature: { ...followed.signature, strict: 1 } }),
+    withFunction({ ...followed, signature: { ...followed.signature, arguments: [{ name: "a", typeOid: 25, mode: "o" }] } }),
+    withFunction({ ...followed, body: "SELECT 1" }),
+    withFunction({ ...followed, body: { ...followed.body, names: "any" } }),
+  ])
+    expect(isCatalog(value, "postgres", 100), JSON.stringify(value)).toBe(false);
 });
 
 it("takes none with a part of another shape, wherever it stands", () => {

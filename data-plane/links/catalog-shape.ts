@@ -31,8 +31,9 @@ export function isOfBoundedSize(json: Uint8Array, rowsMax: number): boolean {
 export function isCatalog(value: unknown, protocol: Protocol, rowsMax: number): value is Catalog {
   if (!isObject(value) || !isText(value["epoch"]) || value["protocol"] !== protocol || !isNumber(value["serverVersion"]))
     return false;
-  const { relations, functions, builtinFunctions, userOperators, userTypes } = value;
+  const { relations, functions, builtinFunctions, userOperators, userTypes, databaseOid } = value;
   return (
+    (databaseOid === undefined || isNumber(databaseOid)) &&
     isListOf(relations, isRelation) &&
     isListOf(functions, isFunction) &&
     isListOf(builtinFunctions, isText) &&
@@ -77,7 +78,43 @@ function isColumn(value: unknown): boolean {
 }
 
 function isFunction(value: unknown): boolean {
-  return isObject(value) && ["schema", "name", "language", "volatility", "kind"].every((field) => isText(value[field]));
+  if (!isObject(value)) return false;
+  const { signature, body } = value;
+  return (
+    ["schema", "name", "language", "volatility", "kind"].every((field) => isText(value[field])) &&
+    (signature === undefined || isSignature(signature)) &&
+    (body === undefined || isBody(body))
+  );
+}
+
+function isSignature(value: unknown): boolean {
+  if (!isObject(value)) return false;
+  const {
+    oid,
+    arguments: args,
+    defaults,
+    defaultValues,
+    returnTypeOid,
+    returnsSet,
+    returnsRowOf,
+    strict,
+    securityDefiner,
+  } = value;
+  return (
+    [oid, defaults, returnTypeOid].every(isNumber) &&
+    [returnsSet, strict, securityDefiner].every((flag) => typeof flag === "boolean") &&
+    (defaultValues === undefined || isText(defaultValues)) &&
+    (returnsRowOf === undefined || isNumber(returnsRowOf)) &&
+    isListOf(args, (arg) => isObject(arg) && isText(arg["name"]) && isNumber(arg["typeOid"]) && argumentModes.has(arg["mode"]))
+  );
+}
+
+const argumentModes: ReadonlySet<unknown> = new Set(["in", "out", "inout", "variadic", "table"]);
+
+function isBody(value: unknown): boolean {
+  if (!isObject(value)) return false;
+  const { text, names, searchPath } = value;
+  return isText(text) && (names === "bound" || names === "called") && (searchPath === undefined || isText(searchPath));
 }
 
 function isListOf<Item>(value: unknown, isItem: (item: unknown) => item is Item): value is readonly Item[];
