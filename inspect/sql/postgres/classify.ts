@@ -5,6 +5,7 @@
  */
 import { type StatementClass, type StatementEffect, statementClasses } from "../model.ts";
 import { functionEffect } from "./function-lists.ts";
+import { mayStandInText } from "./node-kinds.ts";
 import { statementKind } from "./statement-kinds.ts";
 import { fieldsOf, namesOf, type Part, partOf, partsOf, stringField, typed, walk } from "./tree.ts";
 
@@ -77,10 +78,14 @@ function effectsOfNode(part: Part, parent: Part | undefined): readonly Statement
       return [functionDefinitionEffect(part)];
     default: {
       const effect = statementKind(part.kind);
-      return effect === undefined ? [] : [effect];
+      if (effect !== undefined) return [effect];
+      return mayStandInText(part.kind) ? [] : [UNMAPPED];
     }
   }
 }
+
+/** A construct that nobody has classified. */
+const UNMAPPED: StatementEffect = { name: "unmapped", class: "unknown" };
 
 function selectEffects(part: Part, parent: Part | undefined): readonly StatementEffect[] {
   const select = typed(part, "SelectStmt");
@@ -153,7 +158,7 @@ function transactionEffect(part: Part): StatementEffect {
     case "TRANS_STMT_ROLLBACK_PREPARED":
       return { name: "rollback_prepared", class: "admin" };
     default:
-      return { name: "unmapped", class: "unknown" };
+      return UNMAPPED;
   }
 }
 

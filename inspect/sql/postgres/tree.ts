@@ -173,7 +173,12 @@ function visitValue(parent: string, field: string, value: unknown, visit: (child
     return;
   }
   if (!isObject(value) || Object.keys(value).length === 0) return;
-  visit({ kind: unwrappedFields[`${parent}.${field}`] ?? unwrappedFields[field] ?? "", body: value }, field);
+  visit({ kind: unwrappedKind(`${parent}.${field}`) ?? unwrappedKind(field) ?? "", body: value }, field);
+}
+
+/** Fields may be called what objects have by nature (`constructor`). */
+function unwrappedKind(field: string): string | undefined {
+  return Object.hasOwn(unwrappedFields, field) ? unwrappedFields[field] : undefined;
 }
 
 /** Visits a tree, parents first; `visit` returns false to leave out what is below a node. */

@@ -1,0 +1,185 @@
+/**
+ * Every node kind of the grammar's tree besides the statements: which may stand in a text's raw tree, and which exist only after the
+ * server's own analysis or planning. One that may not, or that nobody has heard of, makes its statement `unknown`: a parser with a
+ * newer grammar must never bring in a construct unseen. A test holds the lists against the node types of libpg-query.
+ * Source: gram.y, primnodes.h and parsenodes.h of PostgreSQL 18.
+ */
+import { statementKinds } from "./statement-kinds.ts";
+
+/** True for a kind that the raw tree of some text can hold, statements included. */
+export function mayStandInText(kind: string): boolean {
+  return inText.has(kind);
+}
+
+/** Values and names: nothing below them, or only names. */
+export const valueKinds: readonly string[] = ["A_Const", "A_Star", "BitString", "Boolean", "Float", "Integer", "List", "String"];
+
+/** Expressions: lineage knows each by a rule of its own, or takes all origins below it. */
+export const expressionKinds: readonly string[] = [
+  "A_ArrayExpr",
+  "A_Expr",
+  "A_Indices",
+  "A_Indirection",
+  "BoolExpr",
+  "BooleanTest",
+  "CaseExpr",
+  "CaseWhen",
+  "CoalesceExpr",
+  "CollateClause",
+  "ColumnRef",
+  "CurrentOfExpr",
+  "FuncCall",
+  "GroupingFunc",
+  "JsonAggConstructor",
+  "JsonArgument",
+  "JsonArrayAgg",
+  "JsonArrayConstructor",
+  "JsonArrayQueryConstructor",
+  "JsonBehavior",
+  "JsonFormat",
+  "JsonFuncExpr",
+  "JsonIsPredicate",
+  "JsonKeyValue",
+  "JsonObjectAgg",
+  "JsonObjectConstructor",
+  "JsonOutput",
+  "JsonParseExpr",
+  "JsonReturning",
+  "JsonScalarExpr",
+  "JsonSerializeExpr",
+  "JsonValueExpr",
+  "MergeSupportFunc",
+  "MinMaxExpr",
+  "MultiAssignRef",
+  "NamedArgExpr",
+  "NullTest",
+  "ParamRef",
+  "RowExpr",
+  "SQLValueFunction",
+  "SetToDefault",
+  "SubLink",
+  "TypeCast",
+  "XmlExpr",
+  "XmlSerialize",
+];
+
+/** Parts of statements: walked for effects, relations, functions and references like everything else. */
+export const clauseKinds: readonly string[] = [
+  "ATAlterConstraint",
+  "AccessPriv",
+  "Alias",
+  "AlterTableCmd",
+  "CTECycleClause",
+  "CTESearchClause",
+  "ColumnDef",
+  "CommonTableExpr",
+  "Constraint",
+  "CreateOpClassItem",
+  "DefElem",
+  "FunctionParameter",
+  "GroupingSet",
+  "IndexElem",
+  "InferClause",
+  "IntoClause",
+  "JoinExpr",
+  "JsonTable",
+  "JsonTableColumn",
+  "JsonTablePathSpec",
+  "LockingClause",
+  "MergeWhenClause",
+  "ObjectWithArgs",
+  "OnConflictClause",
+  "PartitionBoundSpec",
+  "PartitionCmd",
+  "PartitionElem",
+  "PartitionSpec",
+  "PublicationObjSpec",
+  "PublicationTable",
+  "RangeFunction",
+  "RangeSubselect",
+  "RangeTableFunc",
+  "RangeTableFuncCol",
+  "RangeTableSample",
+  "RangeVar",
+  "ResTarget",
+  "ReturningClause",
+  "ReturningOption",
+  "RoleSpec",
+  "SortBy",
+  "StatsElem",
+  "TableLikeClause",
+  "TriggerTransition",
+  "TypeName",
+  "VacuumRelation",
+  "WindowDef",
+  "WithClause",
+];
+
+/** Made by the server's analysis, rewriting and planning from the kinds above; no text's raw tree holds them. */
+export const analysedKinds: readonly string[] = [
+  "Aggref",
+  "AlternativeSubPlan",
+  "ArrayCoerceExpr",
+  "ArrayExpr",
+  "CaseTestExpr",
+  "CoerceToDomain",
+  "CoerceToDomainValue",
+  "CoerceViaIO",
+  "CollateExpr",
+  "ConvertRowtypeExpr",
+  "DistinctExpr",
+  "FieldSelect",
+  "FieldStore",
+  "FromExpr",
+  "FuncExpr",
+  "InferenceElem",
+  "JsonConstructorExpr",
+  "JsonExpr",
+  "JsonTablePath",
+  "JsonTablePathScan",
+  "JsonTableSiblingJoin",
+  "MergeAction",
+  "NextValueExpr",
+  "NullIfExpr",
+  "OnConflictExpr",
+  "OpExpr",
+  "Param",
+  "PartitionRangeDatum",
+  "Query",
+  "RTEPermissionInfo",
+  "RangeTblEntry",
+  "RangeTblFunction",
+  "RangeTblRef",
+  "RelabelType",
+  "ReturningExpr",
+  "RowCompareExpr",
+  "RowMarkClause",
+  "ScalarArrayOpExpr",
+  "SortGroupClause",
+  "SubPlan",
+  "SubscriptingRef",
+  "TableFunc",
+  "TableSampleClause",
+  "TargetEntry",
+  "Var",
+  "WindowClause",
+  "WindowFunc",
+  "WindowFuncRunCondition",
+  "WithCheckOption",
+];
+
+/** Handed between functions of the server while a statement runs, or lists of numbers that only its own nodes use. */
+export const internalKinds: readonly string[] = ["CallContext", "InlineCodeBlock", "IntList", "OidList"];
+
+/** Messages of the parser's library around trees: what it returns, tokens, summaries. */
+export const libraryKinds: readonly string[] = [
+  "FilterColumn",
+  "Function",
+  "ParseResult",
+  "ScanResult",
+  "ScanToken",
+  "SummaryResult",
+  "Table",
+];
+
+const inText: ReadonlySet<string> = new Set([...valueKinds, ...expressionKinds, ...clauseKinds, ...Object.keys(statementKinds)]);
