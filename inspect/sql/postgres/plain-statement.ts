@@ -7,6 +7,7 @@ import type { CatalogIndex } from "../catalog-index.ts";
 import type { AnalysisSettings, Influence, OutputColumn, ScopeChange, SessionScope, StatementModel } from "../model.ts";
 import { carriedWhole, exportsByText, hasWhere, isLarge, limitOf } from "./bulk.ts";
 import { effectsOf, gravest } from "./classify.ts";
+import { copyFormOf, withoutGenerated } from "./copy-form.ts";
 import { definitionFlows, escapeOf } from "./flows.ts";
 import { functionFacts } from "./functions.ts";
 import { emptyNames, type Rows, UNKNOWN, unknownRows } from "./lineage.ts";
@@ -30,6 +31,7 @@ export function plainModel(statement: Part, around: Surroundings): StatementMode
   const query = innerQuery(statement);
   const rows = query === undefined ? undefined : trace.query(query, emptyNames);
   const effects = effectsOf(statement);
+  const copyForm = copyFormOf(statement);
   const leftOver = leftOverOrigins(statement, trace, reached);
   // In definitions they end up in what is defined; elsewhere they decide about rows.
   const isQuery = (query !== undefined && query === statement) || statement.kind === "CopyStmt";
@@ -55,6 +57,7 @@ export function plainModel(statement: Part, around: Surroundings): StatementMode
     settings: settingsOf(statement),
     scopeChanges: changesOf(statement),
     copy: copyOf(statement),
+    ...(copyForm === undefined ? {} : { copyForm }),
     changesCatalog:
       effects.some((effect) => ["ddl", "privilege", "call", "unknown"].includes(effect.class)) || facts.undecided.size > 0,
   };
@@ -261,7 +264,8 @@ function copiedColumns(statement: Part, trace: Trace): Rows {
   const relation = copy.relation === undefined ? undefined : bare("RangeVar", copy.relation);
   const rows = trace.relation(schemaName(relation), stringField(relation?.body ?? {}, "relname"));
   const names = namesOf(copy.attlist);
-  if (names.length === 0) return rows;
+  if (names.length === 0)
+    return withoutGenerated(rows, trace.index.find(schemaName(relation), stringField(relation?.body ?? {}, "relname")));
   const columns = names.map((name) => {
     return (
       rows.columns?.find((column) => column.name === name) ?? {
