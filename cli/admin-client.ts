@@ -16,6 +16,7 @@ import { Code, ConnectError, type Transport } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { GatewayError } from "@sluice/core/errors.ts";
 import { AuthorityService } from "@sluice/proto/sluice/admin/v1/authority_pb.ts";
+import { BindingService } from "@sluice/proto/sluice/admin/v1/binding_pb.ts";
 import { ManifestFaultsSchema, ManifestService } from "@sluice/proto/sluice/admin/v1/manifest_pb.ts";
 import { NodeService } from "@sluice/proto/sluice/admin/v1/node_pb.ts";
 import { PolicyService } from "@sluice/proto/sluice/admin/v1/policy_pb.ts";
@@ -77,6 +78,7 @@ const ANSWER_BYTES_MAX = 256 * 1024 * 1024;
 
 const services: readonly DescService[] = [
   AuthorityService,
+  BindingService,
   ManifestService,
   NodeService,
   PolicyService,

@@ -10,6 +10,7 @@ import { addManifestsCommand } from "./commands/manifests.ts";
 import { addNodesCommands } from "./commands/nodes.ts";
 import { addPlaneCommands } from "./commands/planes.ts";
 import { addPolicyCommand } from "./commands/policy.ts";
+import { addBindingsCommand } from "./commands/bindings.ts";
 import { addPrincipalsCommand } from "./commands/principals.ts";
 import { addPsqlCommand } from "./commands/psql.ts";
 import { addRecordingsCommand } from "./commands/recordings.ts";
@@ -56,6 +57,7 @@ function buildProgram(context: CommandContext): Command {
   addNodesCommands(program, context);
   addStoreCommands(program, context);
   addPrincipalsCommand(program, context);
+  addBindingsCommand(program, context);
   addSealCommand(program, context);
   addRotateSealingKeyCommand(program, context);
   addDoctorCommand(program, context);

@@ -28,6 +28,7 @@ import { createSessionCommands, type SessionCommands } from "./nodes/session-com
 import { showFault } from "./publish/check.ts";
 import { createHistory } from "./publish/history.ts";
 import { createPrincipalsAdmin } from "./publish/principals-admin.ts";
+import { type Bindings, createBindings } from "./publish/bindings.ts";
 import { createPublisher, type ApplyRequest, type Publisher } from "./publish/publisher.ts";
 import { issueServerCertificates, keepServerCertificates, urlOf } from "./server-certificates.ts";
 import { type Changes, listenForChanges } from "./store/changes.ts";
@@ -66,7 +67,11 @@ async function start(options: ControlPlaneOptions, started: Started): Promise<Om
   const commands = createSessionCommands({ db, changes, random, log, nodes: () => connected.values() });
   started.add("commands", () => commands.close());
 
-  const parts: Parts = { ...shared, replica, publisher, sessionIndex, commands, connected, metrics };
+  const onRefused = (columns: number): void => metrics.bindingsRefused(columns);
+  const bindings = createBindings({ db, publisher, limits, clock, log, onRefused });
+  started.add("bindings", () => bindings.close());
+
+  const parts: Parts = { ...shared, replica, publisher, sessionIndex, commands, connected, metrics, bindings };
   const nodes = await startNodes(options, parts, started);
   const principals = createPrincipalsAdmin({ db, publisher, log });
   const installation = {
@@ -74,6 +79,7 @@ async function start(options: ControlPlaneOptions, started: Started): Promise<Om
     authorities: authority,
     sessions: commands.admin,
     principals,
+    bindings: bindings.admin,
     history: createHistory(db),
     sealing: createSealing(db, options.sealingKey ?? ""),
     joinTokens: nodes?.joinTokens ?? null,
@@ -118,6 +124,7 @@ async function start(options: ControlPlaneOptions, started: Started): Promise<Om
     nodeIdentity: nodes?.identity ?? null,
     ready: () => store.ready(),
     onEndSession: (listener) => commands.onEndSession(listener),
+    takeBindings: (gateway, report) => bindings.take(gateway, report),
   };
 }
 
@@ -136,6 +143,7 @@ interface Parts extends Shared {
   readonly commands: SessionCommands;
   readonly connected: Map<string, ConnectedNode>;
   readonly metrics: ControlPlaneMetrics;
+  readonly bindings: Bindings;
 }
 
 async function openShared(options: ControlPlaneOptions, started: Started): Promise<Shared> {

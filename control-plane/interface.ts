@@ -6,6 +6,7 @@ import type { Clock } from "@sluice/core/clock.ts";
 import type { Config } from "@sluice/core/config.ts";
 import type { Limits } from "@sluice/core/limits.ts";
 import type { Random } from "@sluice/core/random.ts";
+import type { BindingsReport } from "@sluice/rpc/bindings.ts";
 import type { DecisionExplainer } from "@sluice/rpc/explain.ts";
 import type { NodeIdentity } from "@sluice/rpc/node-identity.ts";
 import type { RecordingReader } from "@sluice/rpc/recordings.ts";
@@ -69,6 +70,11 @@ export interface ControlPlane {
   readonly nodeIdentity: NodeIdentity | null;
   /** True when the store answers. */
   ready(): Promise<boolean>;
+  /** For the gateway of the same process: columns that keep their label. Rejects when the store does not answer. */
+  takeBindings(
+    gateway: { readonly name: string; readonly labels: Readonly<Record<string, string>> },
+    report: BindingsReport,
+  ): Promise<void>;
   /** For the gateway of the same process: an administrator ends a session. Returns how to stop. */
   onEndSession(listener: (command: EndSession) => void): () => void;
   /** For 127.0.0.1, ::1, localhost and the listeners' hosts. Both files are replaced in place when renewed. */

@@ -23,14 +23,30 @@ export interface Limits {
   readonly analysisTimeoutMs: number;
   /** Analyses that may wait for the worker; more are refused. */
   readonly analysisQueueMax: number;
+  /** The same of one principal, whose sessions take one turn together: nobody fills the queue alone. */
+  readonly analysisQueuePerPrincipalMax: number;
   /** Bytes of cached analyses in one gateway. */
   readonly analysisCacheBytesMax: number;
   /** First statements wait this long for the catalog. */
   readonly catalogWaitMs: number;
   /** One read of a catalog; ten thousand tables take a few seconds. */
   readonly catalogReadTimeoutMs: number;
+  /** Unpacking, indexing and labelling one catalog in the worker. Ten thousand tables take about a second. */
+  readonly catalogLoadTimeoutMs: number;
   /** A catalog is read again after this time even when no change was seen. */
   readonly catalogRefreshMs: number;
+  /** A watched database is looked at for DDL past the gateway this often: a query of some 50 ms for ten thousand tables. */
+  readonly catalogProbeMs: number;
+  /** Share of the time that a look may take of the target's: a slower one is taken less often. Percent. */
+  readonly catalogProbePercentMax: number;
+  /** A watched catalog is read whole again after this time, for what no look shows: estimated numbers of rows. */
+  readonly catalogWatchedRefreshMs: number;
+  /** Columns of one resource whose label survives a rename; 14 bytes each in a snapshot. Ten thousand tables have tens of thousands. */
+  readonly bindingsPerResourceMax: number;
+  /** A gateway says again what its labelled columns are called now, this often: a column that is gone shows. */
+  readonly bindingsReportMs: number;
+  /** The label of a column ends when the column has been gone for this time: a database may be restored or failed over meanwhile. */
+  readonly bindingsGoneMs: number;
   /** Prepared statements and portals of one session. */
   readonly preparedStatementsMax: number;
   readonly portalsMax: number;
@@ -253,10 +269,18 @@ export const defaultLimits: Limits = {
   statementDepthMax: 256,
   analysisTimeoutMs: 5_000,
   analysisQueueMax: 256,
+  analysisQueuePerPrincipalMax: 64,
   analysisCacheBytesMax: 64 * MiB,
   catalogWaitMs: 10_000,
   catalogReadTimeoutMs: 30_000,
+  catalogLoadTimeoutMs: 20_000,
   catalogRefreshMs: 30_000,
+  catalogProbeMs: 5_000,
+  catalogProbePercentMax: 5,
+  catalogWatchedRefreshMs: 10 * 60_000,
+  bindingsPerResourceMax: 100_000,
+  bindingsReportMs: 60 * 60_000,
+  bindingsGoneMs: 7 * 24 * 3_600_000,
   preparedStatementsMax: 4_096,
   portalsMax: 1_024,
   pipelineDepthMax: 4_096,

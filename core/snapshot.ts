@@ -11,6 +11,19 @@ export interface Snapshot {
   readonly identityProviders: readonly IdentityProviderSpec[];
   /** Whose sessions end and who may not log in, whatever their tokens say. Not part of `version`: it comes and goes without a policy change. */
   readonly disabled?: readonly DisabledPrincipal[];
+  /** Columns that keep the entity they were once found to carry, whatever they are called since. Not part of `version` either. */
+  readonly bindings?: readonly ColumnBindings[];
+}
+
+/** Columns of one database that carry an entity, by what survives a rename. They count only while a classifier names the entity. */
+export interface ColumnBindings {
+  readonly resource: string;
+  readonly database: string;
+  /** They say nothing of a database of another OID under the same name: it was restored or made anew. */
+  readonly databaseOid: number;
+  readonly entity: string;
+  /** Relation's OID and column's number in turns: tens of thousands of them must fit. */
+  readonly columns: readonly number[];
 }
 
 /** Exactly one of `subject` (with its issuer) and `owner` (all workloads of it, from any issuer). */

@@ -3,10 +3,11 @@
  * first. What is said before there is a link is not lost to anybody: its first word and status say it all.
  */
 import type { GatewayError } from "@sluice/core/errors.ts";
+import type { BindingsReport } from "@sluice/rpc/bindings.ts";
 import type { ControlLink } from "@sluice/rpc/control-link.ts";
 import type { DirectoryNode } from "@sluice/rpc/nodes.ts";
 
-type Used = Pick<ControlLink, "directory" | "onDirectory" | "agentWanted" | "statusChanged" | "verdict">;
+type Used = Pick<ControlLink, "directory" | "onDirectory" | "agentWanted" | "statusChanged" | "verdict" | "boundColumns">;
 
 export class LateControlLink implements Used {
   #link: ControlLink | undefined;
@@ -36,6 +37,10 @@ export class LateControlLink implements Used {
 
   statusChanged(): void {
     this.#link?.statusChanged();
+  }
+
+  boundColumns(report: BindingsReport): void {
+    this.#link?.boundColumns(report);
   }
 
   verdict(sequence: bigint, version: string, fault: GatewayError | null): void {

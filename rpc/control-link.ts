@@ -3,6 +3,7 @@
  * handlers, the same thing possibly more than once. Implemented by `rpc/control/link.ts`.
  */
 import type { GatewayError } from "@sluice/core/errors.ts";
+import type { BindingsReport } from "./bindings.ts";
 import type { DirectoryNode, NodeAddresses } from "./nodes.ts";
 
 export interface ControlLink {
@@ -17,6 +18,8 @@ export interface ControlLink {
   verdict(sequence: bigint, version: string, fault: GatewayError | null): void;
   /** Gateways: there is a caller for this resource and no agent. */
   agentWanted(resource: string): void;
+  /** Gateways: columns that classifiers label, to one replica that listens; lost where there is none. */
+  boundColumns(report: BindingsReport): void;
   close(): Promise<void>;
 }
 

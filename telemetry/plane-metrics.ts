@@ -45,6 +45,8 @@ export interface ControlPlaneMetrics {
   applied(outcome: "taken" | "refused"): void;
   enrolled(role: string, outcome: string): void;
   snapshotRejected(): void;
+  /** Labelled columns for which a resource had no room. */
+  bindingsRefused(columns: number): void;
 }
 
 export interface ControlPlaneFacts {
@@ -58,6 +60,7 @@ export function createControlPlaneMetrics(meter: Meter, facts: ControlPlaneFacts
     "role",
     "outcome",
   ]);
+  const unbound = meter.counter("sluice_bindings_refused_total", "Reports of labelled columns for which a resource had no room.");
   const rejected = meter.counter("sluice_snapshots_rejected_total", "Snapshots that a node did not take.");
   meter.gauge("sluice_policy_newest_sequence", "Sequence of the newest snapshot.", facts.snapshotSequence);
   meter.gauges("sluice_nodes_connected", "Nodes connected to this replica, by role.", "role", facts.nodes);
@@ -65,10 +68,16 @@ export function createControlPlaneMetrics(meter: Meter, facts: ControlPlaneFacts
     applied: (outcome) => applies(1, outcome),
     enrolled: (role, outcome) => enrolments(1, role, outcome),
     snapshotRejected: () => rejected(1),
+    bindingsRefused: (columns) => unbound(columns),
   };
 }
 
-export const noControlPlaneMetrics: ControlPlaneMetrics = { applied: () => {}, enrolled: () => {}, snapshotRejected: () => {} };
+export const noControlPlaneMetrics: ControlPlaneMetrics = {
+  applied: () => {},
+  enrolled: () => {},
+  snapshotRejected: () => {},
+  bindingsRefused: () => {},
+};
 
 export interface RecorderMetrics {
   /** `lagMs`: from the newest record's making to its keeping. */

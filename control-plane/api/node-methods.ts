@@ -7,12 +7,15 @@ import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { ConnectRouter } from "@connectrpc/connect";
 import { GatewayError } from "@sluice/core/errors.ts";
 import { type AuthoritySchema, AuthorityService } from "@sluice/proto/sluice/admin/v1/authority_pb.ts";
+import { type BindingSchema, BindingService } from "@sluice/proto/sluice/admin/v1/binding_pb.ts";
 import { type JoinTokenSchema, type NodeSchema, NodeService } from "@sluice/proto/sluice/admin/v1/node_pb.ts";
 import { PrincipalService } from "@sluice/proto/sluice/admin/v1/principal_pb.ts";
 import * as requests from "./node-requests.ts";
 import type {
   AuthoritiesAdmin,
   AuthoritySummary,
+  BindingsAdmin,
+  BindingSummary,
   HistoryAdmin,
   JoinTokensAdmin,
   JoinTokenSummary,
@@ -24,6 +27,7 @@ import type {
 } from "./services.ts";
 
 export interface InstallationServices {
+  readonly bindings: BindingsAdmin;
   readonly nodes: NodesAdmin;
   readonly authorities: AuthoritiesAdmin;
   readonly sessions: SessionsAdmin;
@@ -50,6 +54,13 @@ export function addNodeMethods(router: ConnectRouter, services: InstallationServ
   router.service(AuthorityService, {
     list: async () => ({ authorities: (await authorities.list()).map((authority) => toAuthority(authority)) }),
     rotate: async (request) => ({ authority: toAuthority(await authorities.rotate(requests.parseRotate(request))) }),
+  });
+  router.service(BindingService, {
+    list: async (request) => {
+      const { bindings, total } = await services.bindings.list(requests.parseListBindings(request));
+      return { bindings: bindings.map((binding) => toBinding(binding)), total };
+    },
+    forget: async (request) => ({ forgotten: await services.bindings.forget(requests.parseForgetBindings(request)) }),
   });
   router.service(PrincipalService, {
     disable: async (request) => await done(principals.disable(requests.parseDisable(request))),
@@ -125,6 +136,10 @@ function toJoinToken(token: JoinTokenSummary): MessageInitShape<typeof JoinToken
 
 function toAuthority({ fingerprint, state, createdAt, expiresAt }: AuthoritySummary): MessageInitShape<typeof AuthoritySchema> {
   return { fingerprint, state, createdAt: toTimestamp(createdAt), expiresAt: toTimestamp(expiresAt) };
+}
+
+function toBinding({ since, goneSince, ...binding }: BindingSummary): MessageInitShape<typeof BindingSchema> {
+  return { ...binding, since: toTimestamp(since), ...(goneSince === null ? {} : { goneSince: toTimestamp(goneSince) }) };
 }
 
 /** From RFC 3339. */

@@ -1,11 +1,13 @@
 /** Requests about the installation itself, from messages of the right shape to values that make sense. Errors name the field, never its value. */
 import type { RotateRequest } from "@sluice/proto/sluice/admin/v1/authority_pb.ts";
+import type { BindingServiceForgetRequest, BindingServiceListRequest } from "@sluice/proto/sluice/admin/v1/binding_pb.ts";
 import type { CreateJoinTokenRequest, RevokeRequest } from "@sluice/proto/sluice/admin/v1/node_pb.ts";
 import type { DisableRequest } from "@sluice/proto/sluice/admin/v1/principal_pb.ts";
 import type { KillRequest } from "@sluice/proto/sluice/admin/v1/session_pb.ts";
 import { authorOf, parseSession, shortOf, wrong } from "./requests.ts";
 import type {
   AuthoritiesAdmin,
+  BindingsAdmin,
   EnrollingRole,
   JoinTokensAdmin,
   NodesAdmin,
@@ -20,6 +22,8 @@ const JOIN_TOKEN_SECONDS_MAX = 7 * 24 * 3_600;
 const SIGN_AFTER_SECONDS_MAX = 7 * 24 * 3_600;
 /** Labels and hosts of one node. */
 const ENTRIES_MAX = 64;
+/** Bindings listed at once. */
+const BINDINGS_MAX = 100_000;
 
 export function parseRevokeNode({ role, name, reason, author }: RevokeRequest): Parameters<NodesAdmin["revoke"]>[0] {
   return { role: roleOf(role), name: nameOf(name), reason: shortOf(reason, "reason"), author: authorOf(author) };
@@ -82,6 +86,32 @@ export function parsePrincipal(request: {
   if (principal.owner !== null && principal.issuer !== null)
     throw wrong("issuer goes with subject; an owner is one over all issuers");
   return principal;
+}
+
+export function parseListBindings({
+  resource,
+  renamed,
+  limit = 1_000,
+  skip = 0,
+}: BindingServiceListRequest): Parameters<BindingsAdmin["list"]>[0] {
+  if (limit < 1 || limit > BINDINGS_MAX) throw wrong(`limit must be a whole number from 1 to ${BINDINGS_MAX}`);
+  return { resource: resource === undefined ? null : shortOf(resource, "resource"), renamed, limit, skip };
+}
+
+export function parseForgetBindings({
+  resource,
+  column,
+  entity,
+  author,
+}: BindingServiceForgetRequest): Parameters<BindingsAdmin["forget"]>[0] {
+  if (resource === "") throw wrong("resource is needed");
+  if (column === undefined && entity === undefined) throw wrong("give a column or an entity");
+  return {
+    resource: shortOf(resource, "resource"),
+    column: column === undefined ? null : shortOf(column, "column"),
+    entity: entity === undefined ? null : shortOf(entity, "entity"),
+    author: authorOf(author),
+  };
 }
 
 function roleOf(role: string): EnrollingRole {

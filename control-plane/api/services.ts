@@ -100,6 +100,41 @@ export interface PrincipalRef {
   readonly owner: string | null;
 }
 
+export interface BindingsAdmin {
+  list(filter: {
+    /** Null: of all. */
+    readonly resource: string | null;
+    /** Only those that are not called what they were. */
+    readonly renamed: boolean;
+    readonly limit: number;
+    readonly skip: number;
+  }): Promise<{ readonly bindings: readonly BindingSummary[]; readonly total: number }>;
+  /** Everything given must match. Returns how many; throws `not_found` for none. */
+  forget(which: {
+    readonly resource: string;
+    readonly column: string | null;
+    readonly entity: string | null;
+    readonly author: string;
+  }): Promise<number>;
+}
+
+export interface BindingSummary {
+  readonly resource: string;
+  readonly database: string;
+  readonly databaseOid: number;
+  readonly relationOid: number;
+  readonly columnNumber: number;
+  readonly entity: string;
+  /** `schema.table.column`. */
+  readonly firstSeenAs: string;
+  readonly seenAs: string;
+  /** The gateway that found it first. */
+  readonly author: string;
+  /** RFC 3339, UTC. */
+  readonly since: string;
+  readonly goneSince: string | null;
+}
+
 export interface HistoryAdmin {
   /** Newest first; all documents when nothing is said. */
   list(filter: { readonly kind?: string; readonly name?: string; readonly limit: number }): Promise<readonly RevisionSummary[]>;

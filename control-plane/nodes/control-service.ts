@@ -19,6 +19,7 @@ import type { CallContext, ServiceHandlers } from "@sluice/rpc/grpc.ts";
 import type { NodeCertificate } from "@sluice/rpc/nodes.ts";
 import type { Kysely } from "kysely";
 import type { Logger } from "pino";
+import type { Bindings } from "../publish/bindings.ts";
 import type { Tables } from "../store/tables.ts";
 import type { AgentCalls } from "./agent-calls.ts";
 import { ConnectedNode } from "./connected-node.ts";
@@ -38,6 +39,7 @@ export interface ControlServiceOptions {
   readonly commands: SessionCommands;
   readonly explainer: RemoteExplainer;
   readonly agents: AgentCalls;
+  readonly bindings: Pick<Bindings, "take">;
   /** A node has seen this snapshot: what is in force must not be older. */
   readonly outgrow: (sequence: bigint) => Promise<void>;
   /** A node did not take a snapshot; for whoever counts. */
@@ -165,7 +167,7 @@ async function listen(options: ControlServiceOptions, node: ConnectedNode, incom
 }
 
 function take(options: ControlServiceOptions, node: ConnectedNode, { report }: WatchRequest): void {
-  const { hub, explainer, agents } = options;
+  const { hub, explainer, agents, bindings } = options;
   switch (report.case) {
     case "hello":
       throw new GatewayError("protocol_violation", "A node says hello once.");
@@ -186,6 +188,13 @@ function take(options: ControlServiceOptions, node: ConnectedNode, { report }: W
       if (elsewhere !== null) later(options, node, elsewhere);
       return;
     }
+    case "boundColumns":
+      // Only gateways label columns; what does not find its way into the store is said again.
+      if (node.certificate.role === "gateway") {
+        const { value } = report;
+        later(options, node, () => bindings.take(node.certificate, value));
+      }
+      return;
     case undefined:
       return; // a newer node's word: it knows that an older control plane does not understand it
     default:

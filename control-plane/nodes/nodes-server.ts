@@ -16,6 +16,7 @@ import type { RecordingReader } from "@sluice/rpc/recordings.ts";
 import type { Kysely } from "kysely";
 import type { Logger } from "pino";
 import type { Authority } from "../ca/authority.ts";
+import type { Bindings } from "../publish/bindings.ts";
 import type { Publisher } from "../publish/publisher.ts";
 import { openSnapshotSigning } from "../publish/sign.ts";
 import { hostsOf } from "../server-certificates.ts";
@@ -40,6 +41,7 @@ export interface NodesServerOptions {
   readonly authority: Authority;
   readonly publisher: Publisher;
   readonly commands: SessionCommands;
+  readonly bindings: Pick<Bindings, "take">;
   /** Served by the same listener to whoever has no certificate yet. */
   readonly enrolment: ServedService;
   /** Filled with the nodes that are connected here. */
@@ -119,6 +121,7 @@ async function start(options: NodesServerOptions, started: Started): Promise<Omi
     commands,
     explainer,
     agents,
+    bindings: options.bindings,
     outgrow,
     onRejected: options.onRejected,
   });

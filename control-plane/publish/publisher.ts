@@ -11,7 +11,8 @@ import type { Kysely, Transaction } from "kysely";
 import type { Logger } from "pino";
 import type { ManifestFile } from "../interface.ts";
 import type { Changes } from "../store/changes.ts";
-import { applyAlone, readDocuments, writePlan } from "../store/manifest-store.ts";
+import { readBindings } from "../store/binding-store.ts";
+import { applyAlone, readDocuments, writeForgotten, writePlan } from "../store/manifest-store.ts";
 import * as snapshotStore from "../store/snapshot-store.ts";
 import type { Tables } from "../store/tables.ts";
 import { checkManifests, type ManifestFault } from "./check.ts";
@@ -47,6 +48,11 @@ export interface Publisher {
   /** Changes who is disabled (in `work`) and publishes that, in one transaction. The policy stays what it is. */
   changeDisabled(author: string, work: (transaction: Transaction<Tables>) => Promise<void>): Promise<void>;
   /**
+   * Changes which columns keep their label (in `work`) and publishes that, in one transaction; what `work` says of it stands in the
+   * history under `resource`, unless it is of none. Returns its count.
+   */
+  changeBindings(author: string, work: BindingsWork, resource: string): Promise<number>;
+  /**
    * A node has seen a snapshot of this sequence. When the store knows only older ones, it was restored from a backup: what is in force
    * is published anew with a later sequence, since nodes never go back.
    */
@@ -55,6 +61,8 @@ export interface Publisher {
   reload(): Promise<void>;
   close(): void;
 }
+
+export type BindingsWork = (transaction: Transaction<Tables>) => Promise<{ readonly count: number; readonly text: string }>;
 
 /** Topic of `store/changes.ts`: a snapshot came into force. The payload is its sequence. */
 const TOPIC = "snapshot";
@@ -68,7 +76,12 @@ export function createPublisher(options: PublisherOptions): Publisher {
 
   const write = async (transaction: Transaction<Tables>, snapshot: Snapshot, author: string) => {
     const disabled = await snapshotStore.readDisabled(transaction);
-    const whole = disabled.length === 0 ? withoutDisabled(snapshot) : { ...snapshot, disabled };
+    const bindings = await readBindings(transaction, snapshot);
+    const whole = {
+      ...policyOf(snapshot),
+      ...(disabled.length === 0 ? {} : { disabled }),
+      ...(bindings.length === 0 ? {} : { bindings }),
+    };
     const { stored, isNew } = await snapshotStore.writeSnapshot(transaction, whole, { author, atMs: clock.nowMs() });
     if (isNew) await changes.notify(transaction, TOPIC, String(stored.sequence));
     return stored;
@@ -109,6 +122,17 @@ export function createPublisher(options: PublisherOptions): Publisher {
       return newest === undefined ? undefined : await write(transaction, newest.snapshot, author);
     });
     if (stored !== undefined) feed.take(stored);
+  };
+
+  const changeBindings = async (author: string, work: BindingsWork, resource: string): Promise<number> => {
+    const { stored, count } = await applyAlone(db, async (transaction) => {
+      const { count, text } = await work(transaction);
+      if (count > 0) await writeForgotten(transaction, { resource, text, author, atMs: clock.nowMs() });
+      const newest = await snapshotStore.readNewestSnapshot(transaction);
+      return { count, stored: newest === undefined ? undefined : await write(transaction, newest.snapshot, author) };
+    });
+    if (stored !== undefined) feed.take(stored);
+    return count;
   };
 
   const moves = createPaces(clock, log);
@@ -159,7 +183,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
     stop();
     moves.close();
   };
-  return { snapshots: feed.source, feed, apply, changeDisabled, outgrow, reload: load, close };
+  return { snapshots: feed.source, feed, apply, changeDisabled, changeBindings, outgrow, reload: load, close };
 }
 
 /** Thrown so that the transaction leaves nothing behind. */
@@ -172,8 +196,9 @@ class Refused extends Error {
   }
 }
 
-function withoutDisabled(snapshot: Snapshot): Snapshot {
-  const { disabled: _none, ...rest } = snapshot;
+/** Without what is kept apart from documents and added to each snapshot anew. */
+function policyOf(snapshot: Snapshot): Snapshot {
+  const { disabled: _disabled, bindings: _bindings, ...rest } = snapshot;
   return rest;
 }
 

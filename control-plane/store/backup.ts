@@ -36,6 +36,7 @@ const tables: readonly (keyof Tables)[] = [
   "nodes",
   "sessions",
   "commands",
+  "column_bindings",
 ];
 const FORMAT = "sluice store backup 1";
 /** Rows fetched and inserted at a time. */

@@ -10,4 +10,6 @@ export const storeLocks = {
   authorities: 0x51_1c_e0_03,
   /** Giving gateways their slots. */
   slots: 0x51_1c_e0_04,
+  /** Taking what gateways report of columns. */
+  bindings: 0x51_1c_e0_05,
 } as const;

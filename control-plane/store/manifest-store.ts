@@ -69,6 +69,32 @@ export async function writePlan(db: Kysely<Tables>, plan: ApplyPlan, { author, o
   for (const { kind, name, path, line } of plan.moved) await movePlace(db, { kind, name, path, line });
 }
 
+/** Columns that an administrator took the label off, as a revision of its own: nothing that is declared has such a kind. */
+export async function writeForgotten(
+  db: Kysely<Tables>,
+  {
+    resource,
+    text,
+    author,
+    atMs,
+  }: { readonly resource: string; readonly text: string; readonly author: string; readonly atMs: number },
+): Promise<void> {
+  await db
+    .insertInto("manifest_documents")
+    .values({
+      kind: "ColumnBindings",
+      name: resource,
+      change: "removed",
+      origin: "apply",
+      author,
+      applied_at: new Date(atMs),
+      content: text,
+      source_path: "",
+      source_line: 1,
+    })
+    .execute();
+}
+
 /** The place is for messages only, so the newest revision's is corrected instead of writing one that says the same. */
 async function movePlace(
   db: Kysely<Tables>,

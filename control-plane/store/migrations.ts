@@ -1,6 +1,7 @@
 /** The store's schema, step by step. A step that was released is never edited: a new one follows it. */
 import { type Kysely, sql } from "kysely";
 import type { Migration, MigrationProvider } from "kysely/migration";
+import { bindingsStep } from "./migration-bindings.ts";
 import { nodesStep } from "./migration-nodes.ts";
 
 const steps: Readonly<Record<string, Migration>> = {
@@ -58,6 +59,7 @@ const steps: Readonly<Record<string, Migration>> = {
     },
   },
   "0002_authorities_nodes_changes": nodesStep,
+  "0003_column_bindings": bindingsStep,
 };
 
 export const migrations: MigrationProvider = { getMigrations: async () => steps };

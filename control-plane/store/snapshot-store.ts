@@ -101,9 +101,15 @@ function toStored(row: Selectable<SnapshotTable>): StoredSnapshot {
   };
 }
 
-/** The version is a hash of everything but the disabled principals. */
+/** The version is a hash of everything but the disabled principals and the bindings. */
 function isSame(a: Snapshot, b: Snapshot): boolean {
-  return a.version === b.version && disabledKey(a) === disabledKey(b);
+  return a.version === b.version && disabledKey(a) === disabledKey(b) && bindingsKey(a) === bindingsKey(b);
+}
+
+function bindingsKey({ bindings = [] }: Snapshot): string {
+  return JSON.stringify(
+    bindings.map(({ resource, database, databaseOid, entity, columns }) => [resource, database, databaseOid, entity, columns]),
+  );
 }
 
 function disabledKey({ disabled = [] }: Snapshot): string {

@@ -15,6 +15,7 @@ export interface Tables {
   commands: CommandTable;
   settings: SettingTable;
   leases: LeaseTable;
+  column_bindings: ColumnBindingTable;
 }
 
 /** Every revision of every declared document, never changed afterwards: the newest of a (kind, name) is in force. */
@@ -201,6 +202,26 @@ export interface LeaseTable {
   name: string;
   holder: string;
   until: Date;
+}
+
+/** A column that keeps its label whatever it is called. */
+export interface ColumnBindingTable {
+  resource: string;
+  database: string;
+  database_oid: string;
+  relation_oid: string;
+  column_number: number;
+  entity: string;
+  /** `schema.table.column`. */
+  first_seen_as: string;
+  seen_as: string;
+  /** The gateway that found it first. */
+  author: string;
+  first_seen_at: Generated<Date>;
+  /** Not in the catalog since then. */
+  gone_since: Date | null;
+  /** No classifier names its entity, or its resource is not declared, since then. */
+  unnamed_since: Date | null;
 }
 
 /** `jsonb`: read as a value, written as text, so that arrays are not taken for PostgreSQL arrays. */

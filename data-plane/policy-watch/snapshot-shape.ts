@@ -100,6 +100,8 @@ const disabledPrincipal: Shape = (value, at) => {
   if (typeof subject !== "string" && typeof owner !== "string") throw fault(at, "a subject or an owner");
 };
 
+const bindings: Shape = shape({ resource: text, database: text, databaseOid: count, entity: text, columns: listOf(count) });
+
 const snapshotShape: Shape = shape(
   {
     version: text,
@@ -108,7 +110,7 @@ const snapshotShape: Shape = shape(
     policies: listOf(policy),
     identityProviders: listOf(identityProvider),
   },
-  { disabled: listOf(disabledPrincipal) },
+  { disabled: listOf(disabledPrincipal), bindings: listOf(bindings) },
 );
 
 function shape(needed: Readonly<Record<string, Shape>>, optional: Readonly<Record<string, Shape>> = {}): Shape {

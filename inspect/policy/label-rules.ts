@@ -3,11 +3,13 @@
  * directions, fields into the columns that hold them, and columns into what is generated from them. Must never drop one in doubt.
  */
 import type { Catalog, CatalogRelation } from "@sluice/core/catalog.ts";
-import type { ClassifierSpec } from "@sluice/core/snapshot.ts";
+import type { ClassifierSpec, ColumnBindings } from "@sluice/core/snapshot.ts";
 
 /** What columns are labelled by: plain data, so that it can be handed to whoever holds the catalog. */
 export interface LabelRules {
   readonly classifiers: readonly ClassifierSpec[];
+  /** Columns of this catalog's resource and database that were labelled before, whatever they are called now. */
+  readonly bindings?: readonly ColumnBindings[];
 }
 
 /** Entities by `columnKey`. */
@@ -22,9 +24,17 @@ export function columnKey(oid: number, columnNumber: number): number {
  * The entities of one catalog's columns. Patterns of `columns` name any relation, views too; those of `columnNames` match where data
  * is stored: tables, partitioned and foreign tables, materialised views. Case is folded in both: more labels, never fewer.
  */
-export function entitiesOfColumns({ classifiers }: LabelRules, { relations }: Pick<Catalog, "relations">): ColumnEntities {
+export function entitiesOfColumns(
+  { classifiers, bindings = none }: LabelRules,
+  { relations, databaseOid }: Pick<Catalog, "relations" | "databaseOid">,
+): ColumnEntities {
   const matchers = classifiers.map(matcherOf);
   const entities: ColumnEntities = new Map();
+  bind(
+    entities,
+    bindings.filter((binding) => binding.databaseOid === databaseOid),
+    classifiers,
+  );
   for (const relation of relations) {
     if (relation.system || relation.columns.length === 0) continue;
     for (const matcher of matchers) {
@@ -39,6 +49,15 @@ export function entitiesOfColumns({ classifiers }: LabelRules, { relations }: Pi
 }
 
 const none: readonly never[] = [];
+
+/** An entity that no classifier names any more protects nothing. Numbers of what is gone are never given to another column. */
+function bind(entities: ColumnEntities, bindings: readonly ColumnBindings[], classifiers: readonly ClassifierSpec[]): void {
+  const named = new Set(classifiers.map(({ entity }) => entity));
+  for (const { entity, columns } of bindings) {
+    if (!named.has(entity)) continue;
+    for (let at = 0; at + 1 < columns.length; at += 2) add(entities, columnKey(columns[at]!, columns[at + 1]!), entity);
+  }
+}
 
 function add<Key>(to: Map<Key, Set<string>>, key: Key, value: string): void {
   const known = to.get(key);

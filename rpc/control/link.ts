@@ -8,6 +8,7 @@ import { defaultLimits } from "@sluice/core/limits.ts";
 import type { Random } from "@sluice/core/random.ts";
 import type { Logger } from "pino";
 import { CAPABILITY } from "../capabilities.ts";
+import type { BindingsReport } from "../bindings.ts";
 import type { ControlHandlers, ControlLink } from "../control-link.ts";
 import { toFault } from "../fault.ts";
 import type { IdentityLimits } from "../identity/enrol.ts";
@@ -95,6 +96,11 @@ class ReplicatedLink implements ControlLink {
 
   agentWanted(resource: string): void {
     this.#sendAll({ case: "agentWanted", value: { resource } });
+  }
+
+  boundColumns(report: BindingsReport): void {
+    const value = { ...report, columns: [...report.columns] };
+    this.#streams.find((stream) => stream.connected)?.send({ case: "boundColumns", value });
   }
 
   async close(): Promise<void> {

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sluice/control/v1/control.proto.
  */
 export const file_sluice_control_v1_control: GenFile = /*@__PURE__*/
-  fileDesc("Ch9zbHVpY2UvY29udHJvbC92MS9jb250cm9sLnByb3RvEhFzbHVpY2UuY29udHJvbC52MSKkAgoMV2F0Y2hSZXF1ZXN0EikKBWhlbGxvGAEgASgLMhguc2x1aWNlLmNvbnRyb2wudjEuSGVsbG9IABI+ChBzbmFwc2hvdF92ZXJkaWN0GAIgASgLMiIuc2x1aWNlLmNvbnRyb2wudjEuU25hcHNob3RWZXJkaWN0SAASKwoGc3RhdHVzGAMgASgLMhkuc2x1aWNlLmNvbnRyb2wudjEuU3RhdHVzSAASOgoOZXhwbGFpbl9hbnN3ZXIYBCABKAsyIC5zbHVpY2UuY29udHJvbC52MS5FeHBsYWluQW5zd2VySAASNgoMYWdlbnRfd2FudGVkGAUgASgLMh4uc2x1aWNlLmNvbnRyb2wudjEuQWdlbnRXYW50ZWRIAEIICgZyZXBvcnQitwMKDVdhdGNoUmVzcG9uc2USLQoHd2VsY29tZRgBIAEoCzIaLnNsdWljZS5jb250cm9sLnYxLldlbGNvbWVIABIzCghzbmFwc2hvdBgCIAEoCzIfLnNsdWljZS5jb21tb24udjEuU2lnbmVkQ29udGVudEgAEjEKCWhlYXJ0YmVhdBgDIAEoCzIcLnNsdWljZS5jb250cm9sLnYxLkhlYXJ0YmVhdEgAEi4KBXRydXN0GAQgASgLMh0uc2x1aWNlLmNvbW1vbi52MS5UcnVzdEJ1bmRsZUgAEjEKCWRpcmVjdG9yeRgFIAEoCzIcLnNsdWljZS5jb250cm9sLnYxLkRpcmVjdG9yeUgAEjYKDGVuZF9zZXNzaW9ucxgGIAEoCzIeLnNsdWljZS5jb250cm9sLnYxLkVuZFNlc3Npb25zSAASLQoHZXhwbGFpbhgHIAEoCzIaLnNsdWljZS5jb250cm9sLnYxLkV4cGxhaW5IABI2CgxkaWFsX2dhdGV3YXkYCCABKAsyHi5zbHVpY2UuY29udHJvbC52MS5EaWFsR2F0ZXdheUgAQg0KC2luc3RydWN0aW9uItUBCgVIZWxsbxISCgpjYXBhYmlsaXR5GAEgASgNEhYKDmNhcGFiaWxpdHlfbWluGAIgASgNEhgKEHNvZnR3YXJlX3ZlcnNpb24YAyABKAkSDgoGcmVnaW9uGAQgASgJEi8KCWFkZHJlc3NlcxgFIAEoCzIcLnNsdWljZS5jb250cm9sLnYxLkFkZHJlc3NlcxITCgtzZWFsaW5nX2tleRgGIAEoCRIZChFzbmFwc2hvdF9zZXF1ZW5jZRgHIAEoBBIVCg1zdGFydGVkX2F0X21zGAggASgDIpoBCglBZGRyZXNzZXMSDwoHY29udHJvbBgBIAEoCRIQCghzZXNzaW9ucxgCIAEoCRI6CgdjYWxsZXJzGAMgAygLMikuc2x1aWNlLmNvbnRyb2wudjEuQWRkcmVzc2VzLkNhbGxlcnNFbnRyeRouCgxDYWxsZXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJpCgdXZWxjb21lEhIKCmNhcGFiaWxpdHkYASABKA0SFgoOY2FwYWJpbGl0eV9taW4YAiABKA0SDAoEc2xvdBgDIAEoDRIOCgZub3dfbXMYBCABKAMSFAoMaGVhcnRiZWF0X21zGAUgASgDIjYKCUhlYXJ0YmVhdBIZChFzbmFwc2hvdF9zZXF1ZW5jZRgBIAEoBBIOCgZub3dfbXMYAiABKAMibgoPU25hcHNob3RWZXJkaWN0EhAKCHNlcXVlbmNlGAEgASgEEg8KB3ZlcnNpb24YAiABKAkSEAoIYWNjZXB0ZWQYAyABKAgSJgoFZmF1bHQYBCABKAsyFy5zbHVpY2UuY29tbW9uLnYxLkZhdWx0IqcBCgZTdGF0dXMSEAoIc2Vzc2lvbnMYASABKA0SEAoIZHJhaW5pbmcYAiABKAgSJgoFbGlua3MYAyADKAsyFy5zbHVpY2UuY29udHJvbC52MS5MaW5rEhMKC3Nwb29sX2J5dGVzGAQgASgEEhoKEmNlcnRpZmljYXRlX3NlcmlhbBgFIAEoCRIgChhjZXJ0aWZpY2F0ZV9ub3RfYWZ0ZXJfbXMYBiABKAMiPQoETGluaxIMCgRuYW1lGAEgASgJEhAKCHNlc3Npb25zGAIgASgNEhUKDXJvdW5kX3RyaXBfdXMYAyABKA0iMwoJRGlyZWN0b3J5EiYKBW5vZGVzGAEgAygLMhcuc2x1aWNlLmNvbnRyb2wudjEuTm9kZSKTAgoETm9kZRIkCgRyb2xlGAEgASgOMhYuc2x1aWNlLmNvbW1vbi52MS5Sb2xlEgwKBG5hbWUYAiABKAkSDgoGcmVnaW9uGAMgASgJEi8KCWFkZHJlc3NlcxgEIAEoCzIcLnNsdWljZS5jb250cm9sLnYxLkFkZHJlc3NlcxIzCgZsYWJlbHMYBSADKAsyIy5zbHVpY2UuY29udHJvbC52MS5Ob2RlLkxhYmVsc0VudHJ5EgwKBHNsb3QYBiABKA0SEgoKY2FwYWJpbGl0eRgHIAEoDRIQCghkcmFpbmluZxgIIAEoCBotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIkUKC0VuZFNlc3Npb25zEhIKCmNvbW1hbmRfaWQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCRIOCgZyZWFzb24YAyABKAkiLgoHRXhwbGFpbhISCgpyZXF1ZXN0X2lkGAEgASgJEg8KB3JlcXVlc3QYAiABKAkibAoNRXhwbGFpbkFuc3dlchISCgpyZXF1ZXN0X2lkGAEgASgJEhIKCGRlY2lzaW9uGAIgASgJSAASKAoFZmF1bHQYAyABKAsyFy5zbHVpY2UuY29tbW9uLnYxLkZhdWx0SABCCQoHb3V0Y29tZSIfCgtBZ2VudFdhbnRlZBIQCghyZXNvdXJjZRgBIAEoCSIeCgtEaWFsR2F0ZXdheRIPCgdnYXRld2F5GAEgASgJMmQKEk5vZGVDb250cm9sU2VydmljZRJOCgVXYXRjaBIfLnNsdWljZS5jb250cm9sLnYxLldhdGNoUmVxdWVzdBogLnNsdWljZS5jb250cm9sLnYxLldhdGNoUmVzcG9uc2UoATABYgZwcm90bzM", [file_sluice_common_v1_common]);
+  fileDesc("Ch9zbHVpY2UvY29udHJvbC92MS9jb250cm9sLnByb3RvEhFzbHVpY2UuY29udHJvbC52MSLeAgoMV2F0Y2hSZXF1ZXN0EikKBWhlbGxvGAEgASgLMhguc2x1aWNlLmNvbnRyb2wudjEuSGVsbG9IABI+ChBzbmFwc2hvdF92ZXJkaWN0GAIgASgLMiIuc2x1aWNlLmNvbnRyb2wudjEuU25hcHNob3RWZXJkaWN0SAASKwoGc3RhdHVzGAMgASgLMhkuc2x1aWNlLmNvbnRyb2wudjEuU3RhdHVzSAASOgoOZXhwbGFpbl9hbnN3ZXIYBCABKAsyIC5zbHVpY2UuY29udHJvbC52MS5FeHBsYWluQW5zd2VySAASNgoMYWdlbnRfd2FudGVkGAUgASgLMh4uc2x1aWNlLmNvbnRyb2wudjEuQWdlbnRXYW50ZWRIABI4Cg1ib3VuZF9jb2x1bW5zGAYgASgLMh8uc2x1aWNlLmNvbnRyb2wudjEuQm91bmRDb2x1bW5zSABCCAoGcmVwb3J0IrcDCg1XYXRjaFJlc3BvbnNlEi0KB3dlbGNvbWUYASABKAsyGi5zbHVpY2UuY29udHJvbC52MS5XZWxjb21lSAASMwoIc25hcHNob3QYAiABKAsyHy5zbHVpY2UuY29tbW9uLnYxLlNpZ25lZENvbnRlbnRIABIxCgloZWFydGJlYXQYAyABKAsyHC5zbHVpY2UuY29udHJvbC52MS5IZWFydGJlYXRIABIuCgV0cnVzdBgEIAEoCzIdLnNsdWljZS5jb21tb24udjEuVHJ1c3RCdW5kbGVIABIxCglkaXJlY3RvcnkYBSABKAsyHC5zbHVpY2UuY29udHJvbC52MS5EaXJlY3RvcnlIABI2CgxlbmRfc2Vzc2lvbnMYBiABKAsyHi5zbHVpY2UuY29udHJvbC52MS5FbmRTZXNzaW9uc0gAEi0KB2V4cGxhaW4YByABKAsyGi5zbHVpY2UuY29udHJvbC52MS5FeHBsYWluSAASNgoMZGlhbF9nYXRld2F5GAggASgLMh4uc2x1aWNlLmNvbnRyb2wudjEuRGlhbEdhdGV3YXlIAEINCgtpbnN0cnVjdGlvbiLVAQoFSGVsbG8SEgoKY2FwYWJpbGl0eRgBIAEoDRIWCg5jYXBhYmlsaXR5X21pbhgCIAEoDRIYChBzb2Z0d2FyZV92ZXJzaW9uGAMgASgJEg4KBnJlZ2lvbhgEIAEoCRIvCglhZGRyZXNzZXMYBSABKAsyHC5zbHVpY2UuY29udHJvbC52MS5BZGRyZXNzZXMSEwoLc2VhbGluZ19rZXkYBiABKAkSGQoRc25hcHNob3Rfc2VxdWVuY2UYByABKAQSFQoNc3RhcnRlZF9hdF9tcxgIIAEoAyKaAQoJQWRkcmVzc2VzEg8KB2NvbnRyb2wYASABKAkSEAoIc2Vzc2lvbnMYAiABKAkSOgoHY2FsbGVycxgDIAMoCzIpLnNsdWljZS5jb250cm9sLnYxLkFkZHJlc3Nlcy5DYWxsZXJzRW50cnkaLgoMQ2FsbGVyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiaQoHV2VsY29tZRISCgpjYXBhYmlsaXR5GAEgASgNEhYKDmNhcGFiaWxpdHlfbWluGAIgASgNEgwKBHNsb3QYAyABKA0SDgoGbm93X21zGAQgASgDEhQKDGhlYXJ0YmVhdF9tcxgFIAEoAyI2CglIZWFydGJlYXQSGQoRc25hcHNob3Rfc2VxdWVuY2UYASABKAQSDgoGbm93X21zGAIgASgDIm4KD1NuYXBzaG90VmVyZGljdBIQCghzZXF1ZW5jZRgBIAEoBBIPCgd2ZXJzaW9uGAIgASgJEhAKCGFjY2VwdGVkGAMgASgIEiYKBWZhdWx0GAQgASgLMhcuc2x1aWNlLmNvbW1vbi52MS5GYXVsdCKnAQoGU3RhdHVzEhAKCHNlc3Npb25zGAEgASgNEhAKCGRyYWluaW5nGAIgASgIEiYKBWxpbmtzGAMgAygLMhcuc2x1aWNlLmNvbnRyb2wudjEuTGluaxITCgtzcG9vbF9ieXRlcxgEIAEoBBIaChJjZXJ0aWZpY2F0ZV9zZXJpYWwYBSABKAkSIAoYY2VydGlmaWNhdGVfbm90X2FmdGVyX21zGAYgASgDIj0KBExpbmsSDAoEbmFtZRgBIAEoCRIQCghzZXNzaW9ucxgCIAEoDRIVCg1yb3VuZF90cmlwX3VzGAMgASgNIjMKCURpcmVjdG9yeRImCgVub2RlcxgBIAMoCzIXLnNsdWljZS5jb250cm9sLnYxLk5vZGUikwIKBE5vZGUSJAoEcm9sZRgBIAEoDjIWLnNsdWljZS5jb21tb24udjEuUm9sZRIMCgRuYW1lGAIgASgJEg4KBnJlZ2lvbhgDIAEoCRIvCglhZGRyZXNzZXMYBCABKAsyHC5zbHVpY2UuY29udHJvbC52MS5BZGRyZXNzZXMSMwoGbGFiZWxzGAUgAygLMiMuc2x1aWNlLmNvbnRyb2wudjEuTm9kZS5MYWJlbHNFbnRyeRIMCgRzbG90GAYgASgNEhIKCmNhcGFiaWxpdHkYByABKA0SEAoIZHJhaW5pbmcYCCABKAgaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJFCgtFbmRTZXNzaW9ucxISCgpjb21tYW5kX2lkGAEgASgJEhIKCnNlc3Npb25faWQYAiABKAkSDgoGcmVhc29uGAMgASgJIi4KB0V4cGxhaW4SEgoKcmVxdWVzdF9pZBgBIAEoCRIPCgdyZXF1ZXN0GAIgASgJImwKDUV4cGxhaW5BbnN3ZXISEgoKcmVxdWVzdF9pZBgBIAEoCRISCghkZWNpc2lvbhgCIAEoCUgAEigKBWZhdWx0GAMgASgLMhcuc2x1aWNlLmNvbW1vbi52MS5GYXVsdEgAQgkKB291dGNvbWUiHwoLQWdlbnRXYW50ZWQSEAoIcmVzb3VyY2UYASABKAkiHgoLRGlhbEdhdGV3YXkSDwoHZ2F0ZXdheRgBIAEoCSJ5CgxCb3VuZENvbHVtbnMSEAoIcmVzb3VyY2UYASABKAkSEAoIZGF0YWJhc2UYAiABKAkSFAoMZGF0YWJhc2Vfb2lkGAMgASgNEi8KB2NvbHVtbnMYBCADKAsyHi5zbHVpY2UuY29udHJvbC52MS5Cb3VuZENvbHVtbiJmCgtCb3VuZENvbHVtbhIUCgxyZWxhdGlvbl9vaWQYASABKA0SFQoNY29sdW1uX251bWJlchgCIAEoDRIOCgZlbnRpdHkYAyABKAkSDAoEbmFtZRgEIAEoCRIMCgRnb25lGAUgASgIMmQKEk5vZGVDb250cm9sU2VydmljZRJOCgVXYXRjaBIfLnNsdWljZS5jb250cm9sLnYxLldhdGNoUmVxdWVzdBogLnNsdWljZS5jb250cm9sLnYxLldhdGNoUmVzcG9uc2UoATABYgZwcm90bzM", [file_sluice_common_v1_common]);
 
 /**
  * @generated from message sluice.control.v1.WatchRequest
@@ -54,6 +54,12 @@ export type WatchRequest = Message<"sluice.control.v1.WatchRequest"> & {
      */
     value: AgentWanted;
     case: "agentWanted";
+  } | {
+    /**
+     * @generated from field: sluice.control.v1.BoundColumns bound_columns = 6;
+     */
+    value: BoundColumns;
+    case: "boundColumns";
   } | { case: undefined; value?: undefined };
 };
 
@@ -599,6 +605,82 @@ export type DialGateway = Message<"sluice.control.v1.DialGateway"> & {
  */
 export const DialGatewaySchema: GenMessage<DialGateway> = /*@__PURE__*/
   messageDesc(file_sluice_control_v1_control, 15);
+
+/**
+ * Gateways: columns that classifiers label, by what survives a rename. Said again, now and then, until a snapshot has them; the same
+ * more than once means the same. An older control plane passes it over: then a column keeps its label only while its name is matched.
+ *
+ * @generated from message sluice.control.v1.BoundColumns
+ */
+export type BoundColumns = Message<"sluice.control.v1.BoundColumns"> & {
+  /**
+   * @generated from field: string resource = 1;
+   */
+  resource: string;
+
+  /**
+   * @generated from field: string database = 2;
+   */
+  database: string;
+
+  /**
+   * @generated from field: uint32 database_oid = 3;
+   */
+  databaseOid: number;
+
+  /**
+   * @generated from field: repeated sluice.control.v1.BoundColumn columns = 4;
+   */
+  columns: BoundColumn[];
+};
+
+/**
+ * Describes the message sluice.control.v1.BoundColumns.
+ * Use `create(BoundColumnsSchema)` to create a new message.
+ */
+export const BoundColumnsSchema: GenMessage<BoundColumns> = /*@__PURE__*/
+  messageDesc(file_sluice_control_v1_control, 16);
+
+/**
+ * @generated from message sluice.control.v1.BoundColumn
+ */
+export type BoundColumn = Message<"sluice.control.v1.BoundColumn"> & {
+  /**
+   * @generated from field: uint32 relation_oid = 1;
+   */
+  relationOid: number;
+
+  /**
+   * @generated from field: uint32 column_number = 2;
+   */
+  columnNumber: number;
+
+  /**
+   * @generated from field: string entity = 3;
+   */
+  entity: string;
+
+  /**
+   * schema.table.column as it is called now; empty when it is gone.
+   *
+   * @generated from field: string name = 4;
+   */
+  name: string;
+
+  /**
+   * The catalog does not hold it any more.
+   *
+   * @generated from field: bool gone = 5;
+   */
+  gone: boolean;
+};
+
+/**
+ * Describes the message sluice.control.v1.BoundColumn.
+ * Use `create(BoundColumnSchema)` to create a new message.
+ */
+export const BoundColumnSchema: GenMessage<BoundColumn> = /*@__PURE__*/
+  messageDesc(file_sluice_control_v1_control, 17);
 
 /**
  * @generated from service sluice.control.v1.NodeControlService

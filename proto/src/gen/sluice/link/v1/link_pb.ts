@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sluice/link/v1/link.proto.
  */
 export const file_sluice_link_v1_link: GenFile = /*@__PURE__*/
-  fileDesc("ChlzbHVpY2UvbGluay92MS9saW5rLnByb3RvEg5zbHVpY2UubGluay52MSLeAQoLTGlua1JlcXVlc3QSKgoFaGVsbG8YASABKAsyGS5zbHVpY2UubGluay52MS5MaW5rSGVsbG9IABIsCgZoZWFsdGgYAiABKAsyGi5zbHVpY2UubGluay52MS5MaW5rSGVhbHRoSAASMQoLY2FuY2VsX2RvbmUYAyABKAsyGi5zbHVpY2UubGluay52MS5DYW5jZWxEb25lSAASNwoOY2F0YWxvZ19mYWlsZWQYBCABKAsyHS5zbHVpY2UubGluay52MS5DYXRhbG9nRmFpbGVkSABCCQoHbWVzc2FnZSKpAgoMTGlua1Jlc3BvbnNlEi4KB3dlbGNvbWUYASABKAsyGy5zbHVpY2UubGluay52MS5MaW5rV2VsY29tZUgAEiQKBG9wZW4YAiABKAsyFC5zbHVpY2UubGluay52MS5PcGVuSAASKAoGY2FuY2VsGAMgASgLMhYuc2x1aWNlLmxpbmsudjEuQ2FuY2VsSAASMwoMcmVhZF9jYXRhbG9nGAQgASgLMhsuc2x1aWNlLmxpbmsudjEuUmVhZENhdGFsb2dIABIqCgdyZWxlYXNlGAUgASgLMhcuc2x1aWNlLmxpbmsudjEuUmVsZWFzZUgAEi0KCWtlZXBfd2FybRgGIAEoCzIYLnNsdWljZS5saW5rLnYxLktlZXBXYXJtSABCCQoHbWVzc2FnZSJiCglMaW5rSGVsbG8SEgoKY2FwYWJpbGl0eRgBIAEoDRIWCg5jYXBhYmlsaXR5X21pbhgCIAEoDRIOCgZyZWdpb24YAyABKAkSGQoRc25hcHNob3Rfc2VxdWVuY2UYBCABKAQiZgoLTGlua1dlbGNvbWUSEgoKY2FwYWJpbGl0eRgBIAEoDRIWCg5jYXBhYmlsaXR5X21pbhgCIAEoDRIYChBzZXNzaW9uc19hZGRyZXNzGAMgASgJEhEKCWtlZXBfd2FybRgEIAEoDSJiCgpMaW5rSGVhbHRoEhAKCHNlc3Npb25zGAEgASgNEhAKCGRyYWluaW5nGAIgASgIEhUKDXJvdW5kX3RyaXBfdXMYAyABKA0SGQoRc25hcHNob3Rfc2VxdWVuY2UYBCABKAQiHwoIS2VlcFdhcm0SEwoLY29ubmVjdGlvbnMYASABKA0i1AEKBE9wZW4SDwoHb3Blbl9pZBgBIAEoBBIOCgZ0aWNrZXQYAiABKAwSEgoKc2Vzc2lvbl9pZBgDIAEoCRIQCghyZXNvdXJjZRgEIAEoCRIQCghkYXRhYmFzZRgFIAEoCRIPCgdhY2NvdW50GAYgASgJEjIKB3N0YXJ0dXAYByADKAsyIS5zbHVpY2UubGluay52MS5PcGVuLlN0YXJ0dXBFbnRyeRouCgxTdGFydHVwRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIsCgZDYW5jZWwSDwoHb3Blbl9pZBgBIAEoBBIRCgljYW5jZWxfaWQYAiABKAQiRwoKQ2FuY2VsRG9uZRIRCgljYW5jZWxfaWQYASABKAQSJgoFZmF1bHQYAiABKAsyFy5zbHVpY2UuY29tbW9uLnYxLkZhdWx0IhoKB1JlbGVhc2USDwoHb3Blbl9pZBgBIAEoBCJFCgtSZWFkQ2F0YWxvZxISCgpyZXF1ZXN0X2lkGAEgASgEEhAKCHJlc291cmNlGAIgASgJEhAKCGRhdGFiYXNlGAMgASgJIksKDUNhdGFsb2dGYWlsZWQSEgoKcmVxdWVzdF9pZBgBIAEoBBImCgVmYXVsdBgCIAEoCzIXLnNsdWljZS5jb21tb24udjEuRmF1bHQiRQoSU2VuZENhdGFsb2dSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAQSDQoFcGllY2UYAiABKAwSDAoEbGFzdBgDIAEoCCIVChNTZW5kQ2F0YWxvZ1Jlc3BvbnNlIjAKDlNlc3Npb25CaW5kaW5nEg8KB29wZW5faWQYASABKAQSDQoFcHJvb2YYAiABKAwidAoNU2Vzc2lvbkFuc3dlchIuCgZvcGVuZWQYASABKAsyHC5zbHVpY2UubGluay52MS5UYXJnZXRPcGVuZWRIABIoCgVmYXVsdBgCIAEoCzIXLnNsdWljZS5jb21tb24udjEuRmF1bHRIAEIJCgdvdXRjb21lIkMKDFRhcmdldE9wZW5lZBIzCgpwYXJhbWV0ZXJzGAEgAygLMh8uc2x1aWNlLmxpbmsudjEuVGFyZ2V0UGFyYW1ldGVyIi4KD1RhcmdldFBhcmFtZXRlchIMCgRuYW1lGAEgASgJEg0KBXZhbHVlGAIgASgJMrMBChBBZ2VudExpbmtTZXJ2aWNlEkUKBExpbmsSGy5zbHVpY2UubGluay52MS5MaW5rUmVxdWVzdBocLnNsdWljZS5saW5rLnYxLkxpbmtSZXNwb25zZSgBMAESWAoLU2VuZENhdGFsb2cSIi5zbHVpY2UubGluay52MS5TZW5kQ2F0YWxvZ1JlcXVlc3QaIy5zbHVpY2UubGluay52MS5TZW5kQ2F0YWxvZ1Jlc3BvbnNlKAFiBnByb3RvMw", [file_sluice_common_v1_common]);
+  fileDesc("ChlzbHVpY2UvbGluay92MS9saW5rLnByb3RvEg5zbHVpY2UubGluay52MSKZAgoLTGlua1JlcXVlc3QSKgoFaGVsbG8YASABKAsyGS5zbHVpY2UubGluay52MS5MaW5rSGVsbG9IABIsCgZoZWFsdGgYAiABKAsyGi5zbHVpY2UubGluay52MS5MaW5rSGVhbHRoSAASMQoLY2FuY2VsX2RvbmUYAyABKAsyGi5zbHVpY2UubGluay52MS5DYW5jZWxEb25lSAASNwoOY2F0YWxvZ19mYWlsZWQYBCABKAsyHS5zbHVpY2UubGluay52MS5DYXRhbG9nRmFpbGVkSAASOQoPY2F0YWxvZ193YXRjaGVkGAUgASgLMh4uc2x1aWNlLmxpbmsudjEuQ2F0YWxvZ1dhdGNoZWRIAEIJCgdtZXNzYWdlIo8DCgxMaW5rUmVzcG9uc2USLgoHd2VsY29tZRgBIAEoCzIbLnNsdWljZS5saW5rLnYxLkxpbmtXZWxjb21lSAASJAoEb3BlbhgCIAEoCzIULnNsdWljZS5saW5rLnYxLk9wZW5IABIoCgZjYW5jZWwYAyABKAsyFi5zbHVpY2UubGluay52MS5DYW5jZWxIABIzCgxyZWFkX2NhdGFsb2cYBCABKAsyGy5zbHVpY2UubGluay52MS5SZWFkQ2F0YWxvZ0gAEioKB3JlbGVhc2UYBSABKAsyFy5zbHVpY2UubGluay52MS5SZWxlYXNlSAASLQoJa2VlcF93YXJtGAYgASgLMhguc2x1aWNlLmxpbmsudjEuS2VlcFdhcm1IABI1Cg13YXRjaF9jYXRhbG9nGAcgASgLMhwuc2x1aWNlLmxpbmsudjEuV2F0Y2hDYXRhbG9nSAASLQoJZW5kX3dhdGNoGAggASgLMhguc2x1aWNlLmxpbmsudjEuRW5kV2F0Y2hIAEIJCgdtZXNzYWdlImIKCUxpbmtIZWxsbxISCgpjYXBhYmlsaXR5GAEgASgNEhYKDmNhcGFiaWxpdHlfbWluGAIgASgNEg4KBnJlZ2lvbhgDIAEoCRIZChFzbmFwc2hvdF9zZXF1ZW5jZRgEIAEoBCJmCgtMaW5rV2VsY29tZRISCgpjYXBhYmlsaXR5GAEgASgNEhYKDmNhcGFiaWxpdHlfbWluGAIgASgNEhgKEHNlc3Npb25zX2FkZHJlc3MYAyABKAkSEQoJa2VlcF93YXJtGAQgASgNImIKCkxpbmtIZWFsdGgSEAoIc2Vzc2lvbnMYASABKA0SEAoIZHJhaW5pbmcYAiABKAgSFQoNcm91bmRfdHJpcF91cxgDIAEoDRIZChFzbmFwc2hvdF9zZXF1ZW5jZRgEIAEoBCIfCghLZWVwV2FybRITCgtjb25uZWN0aW9ucxgBIAEoDSLUAQoET3BlbhIPCgdvcGVuX2lkGAEgASgEEg4KBnRpY2tldBgCIAEoDBISCgpzZXNzaW9uX2lkGAMgASgJEhAKCHJlc291cmNlGAQgASgJEhAKCGRhdGFiYXNlGAUgASgJEg8KB2FjY291bnQYBiABKAkSMgoHc3RhcnR1cBgHIAMoCzIhLnNsdWljZS5saW5rLnYxLk9wZW4uU3RhcnR1cEVudHJ5Gi4KDFN0YXJ0dXBFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIiwKBkNhbmNlbBIPCgdvcGVuX2lkGAEgASgEEhEKCWNhbmNlbF9pZBgCIAEoBCJHCgpDYW5jZWxEb25lEhEKCWNhbmNlbF9pZBgBIAEoBBImCgVmYXVsdBgCIAEoCzIXLnNsdWljZS5jb21tb24udjEuRmF1bHQiGgoHUmVsZWFzZRIPCgdvcGVuX2lkGAEgASgEIkUKC1JlYWRDYXRhbG9nEhIKCnJlcXVlc3RfaWQYASABKAQSEAoIcmVzb3VyY2UYAiABKAkSEAoIZGF0YWJhc2UYAyABKAkiRAoMV2F0Y2hDYXRhbG9nEhAKCHdhdGNoX2lkGAEgASgEEhAKCHJlc291cmNlGAIgASgJEhAKCGRhdGFiYXNlGAMgASgJIhwKCEVuZFdhdGNoEhAKCHdhdGNoX2lkGAEgASgEIn4KDkNhdGFsb2dXYXRjaGVkEhAKCHdhdGNoX2lkGAEgASgEEg8KB2NoYW5nZWQYAiABKAgSDAoEdG9sZBgDIAEoCBITCgtpbnRlcnZhbF9tcxgEIAEoDRImCgVmYXVsdBgFIAEoCzIXLnNsdWljZS5jb21tb24udjEuRmF1bHQiSwoNQ2F0YWxvZ0ZhaWxlZBISCgpyZXF1ZXN0X2lkGAEgASgEEiYKBWZhdWx0GAIgASgLMhcuc2x1aWNlLmNvbW1vbi52MS5GYXVsdCJFChJTZW5kQ2F0YWxvZ1JlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoBBINCgVwaWVjZRgCIAEoDBIMCgRsYXN0GAMgASgIIhUKE1NlbmRDYXRhbG9nUmVzcG9uc2UiMAoOU2Vzc2lvbkJpbmRpbmcSDwoHb3Blbl9pZBgBIAEoBBINCgVwcm9vZhgCIAEoDCJ0Cg1TZXNzaW9uQW5zd2VyEi4KBm9wZW5lZBgBIAEoCzIcLnNsdWljZS5saW5rLnYxLlRhcmdldE9wZW5lZEgAEigKBWZhdWx0GAIgASgLMhcuc2x1aWNlLmNvbW1vbi52MS5GYXVsdEgAQgkKB291dGNvbWUiQwoMVGFyZ2V0T3BlbmVkEjMKCnBhcmFtZXRlcnMYASADKAsyHy5zbHVpY2UubGluay52MS5UYXJnZXRQYXJhbWV0ZXIiLgoPVGFyZ2V0UGFyYW1ldGVyEgwKBG5hbWUYASABKAkSDQoFdmFsdWUYAiABKAkyswEKEEFnZW50TGlua1NlcnZpY2USRQoETGluaxIbLnNsdWljZS5saW5rLnYxLkxpbmtSZXF1ZXN0Ghwuc2x1aWNlLmxpbmsudjEuTGlua1Jlc3BvbnNlKAEwARJYCgtTZW5kQ2F0YWxvZxIiLnNsdWljZS5saW5rLnYxLlNlbmRDYXRhbG9nUmVxdWVzdBojLnNsdWljZS5saW5rLnYxLlNlbmRDYXRhbG9nUmVzcG9uc2UoAWIGcHJvdG8z", [file_sluice_common_v1_common]);
 
 /**
  * @generated from message sluice.link.v1.LinkRequest
@@ -48,6 +48,12 @@ export type LinkRequest = Message<"sluice.link.v1.LinkRequest"> & {
      */
     value: CatalogFailed;
     case: "catalogFailed";
+  } | {
+    /**
+     * @generated from field: sluice.link.v1.CatalogWatched catalog_watched = 5;
+     */
+    value: CatalogWatched;
+    case: "catalogWatched";
   } | { case: undefined; value?: undefined };
 };
 
@@ -103,6 +109,18 @@ export type LinkResponse = Message<"sluice.link.v1.LinkResponse"> & {
      */
     value: KeepWarm;
     case: "keepWarm";
+  } | {
+    /**
+     * @generated from field: sluice.link.v1.WatchCatalog watch_catalog = 7;
+     */
+    value: WatchCatalog;
+    case: "watchCatalog";
+  } | {
+    /**
+     * @generated from field: sluice.link.v1.EndWatch end_watch = 8;
+     */
+    value: EndWatch;
+    case: "endWatch";
   } | { case: undefined; value?: undefined };
 };
 
@@ -394,6 +412,98 @@ export const ReadCatalogSchema: GenMessage<ReadCatalog> = /*@__PURE__*/
   messageDesc(file_sluice_link_v1_link, 10);
 
 /**
+ * Since capability 3; an older agent passes it over, and the gateway reads the catalog again by time. The agent looks at the database
+ * again and again, in few milliseconds, and says what came of it each time.
+ *
+ * @generated from message sluice.link.v1.WatchCatalog
+ */
+export type WatchCatalog = Message<"sluice.link.v1.WatchCatalog"> & {
+  /**
+   * Chosen by the gateway, unique on this stream.
+   *
+   * @generated from field: uint64 watch_id = 1;
+   */
+  watchId: bigint;
+
+  /**
+   * @generated from field: string resource = 2;
+   */
+  resource: string;
+
+  /**
+   * @generated from field: string database = 3;
+   */
+  database: string;
+};
+
+/**
+ * Describes the message sluice.link.v1.WatchCatalog.
+ * Use `create(WatchCatalogSchema)` to create a new message.
+ */
+export const WatchCatalogSchema: GenMessage<WatchCatalog> = /*@__PURE__*/
+  messageDesc(file_sluice_link_v1_link, 11);
+
+/**
+ * @generated from message sluice.link.v1.EndWatch
+ */
+export type EndWatch = Message<"sluice.link.v1.EndWatch"> & {
+  /**
+   * @generated from field: uint64 watch_id = 1;
+   */
+  watchId: bigint;
+};
+
+/**
+ * Describes the message sluice.link.v1.EndWatch.
+ * Use `create(EndWatchSchema)` to create a new message.
+ */
+export const EndWatchSchema: GenMessage<EndWatch> = /*@__PURE__*/
+  messageDesc(file_sluice_link_v1_link, 12);
+
+/**
+ * @generated from message sluice.link.v1.CatalogWatched
+ */
+export type CatalogWatched = Message<"sluice.link.v1.CatalogWatched"> & {
+  /**
+   * @generated from field: uint64 watch_id = 1;
+   */
+  watchId: bigint;
+
+  /**
+   * Something that the catalog is read from is not what it was at the last word; the first word says nothing of it.
+   *
+   * @generated from field: bool changed = 2;
+   */
+  changed: boolean;
+
+  /**
+   * The database itself tells of DDL: what is not told is found after this time all the same.
+   *
+   * @generated from field: bool told = 3;
+   */
+  told: boolean;
+
+  /**
+   * @generated from field: uint32 interval_ms = 4;
+   */
+  intervalMs: number;
+
+  /**
+   * The watch is over: the database does not answer, or the agent may not look. The gateway asks again later.
+   *
+   * @generated from field: sluice.common.v1.Fault fault = 5;
+   */
+  fault?: Fault | undefined;
+};
+
+/**
+ * Describes the message sluice.link.v1.CatalogWatched.
+ * Use `create(CatalogWatchedSchema)` to create a new message.
+ */
+export const CatalogWatchedSchema: GenMessage<CatalogWatched> = /*@__PURE__*/
+  messageDesc(file_sluice_link_v1_link, 13);
+
+/**
  * @generated from message sluice.link.v1.CatalogFailed
  */
 export type CatalogFailed = Message<"sluice.link.v1.CatalogFailed"> & {
@@ -413,7 +523,7 @@ export type CatalogFailed = Message<"sluice.link.v1.CatalogFailed"> & {
  * Use `create(CatalogFailedSchema)` to create a new message.
  */
 export const CatalogFailedSchema: GenMessage<CatalogFailed> = /*@__PURE__*/
-  messageDesc(file_sluice_link_v1_link, 11);
+  messageDesc(file_sluice_link_v1_link, 14);
 
 /**
  * @generated from message sluice.link.v1.SendCatalogRequest
@@ -442,7 +552,7 @@ export type SendCatalogRequest = Message<"sluice.link.v1.SendCatalogRequest"> & 
  * Use `create(SendCatalogRequestSchema)` to create a new message.
  */
 export const SendCatalogRequestSchema: GenMessage<SendCatalogRequest> = /*@__PURE__*/
-  messageDesc(file_sluice_link_v1_link, 12);
+  messageDesc(file_sluice_link_v1_link, 15);
 
 /**
  * @generated from message sluice.link.v1.SendCatalogResponse
@@ -455,7 +565,7 @@ export type SendCatalogResponse = Message<"sluice.link.v1.SendCatalogResponse"> 
  * Use `create(SendCatalogResponseSchema)` to create a new message.
  */
 export const SendCatalogResponseSchema: GenMessage<SendCatalogResponse> = /*@__PURE__*/
-  messageDesc(file_sluice_link_v1_link, 13);
+  messageDesc(file_sluice_link_v1_link, 16);
 
 /**
  * On a session connection, gateway to agent, length (4 bytes, big endian) before it: binds the connection to an Open.
@@ -481,7 +591,7 @@ export type SessionBinding = Message<"sluice.link.v1.SessionBinding"> & {
  * Use `create(SessionBindingSchema)` to create a new message.
  */
 export const SessionBindingSchema: GenMessage<SessionBinding> = /*@__PURE__*/
-  messageDesc(file_sluice_link_v1_link, 14);
+  messageDesc(file_sluice_link_v1_link, 17);
 
 /**
  * The agent's answer on the session connection, length before it; after `opened` the target's bytes follow as they are.
@@ -515,7 +625,7 @@ export type SessionAnswer = Message<"sluice.link.v1.SessionAnswer"> & {
  * Use `create(SessionAnswerSchema)` to create a new message.
  */
 export const SessionAnswerSchema: GenMessage<SessionAnswer> = /*@__PURE__*/
-  messageDesc(file_sluice_link_v1_link, 15);
+  messageDesc(file_sluice_link_v1_link, 18);
 
 /**
  * @generated from message sluice.link.v1.TargetOpened
@@ -534,7 +644,7 @@ export type TargetOpened = Message<"sluice.link.v1.TargetOpened"> & {
  * Use `create(TargetOpenedSchema)` to create a new message.
  */
 export const TargetOpenedSchema: GenMessage<TargetOpened> = /*@__PURE__*/
-  messageDesc(file_sluice_link_v1_link, 16);
+  messageDesc(file_sluice_link_v1_link, 19);
 
 /**
  * @generated from message sluice.link.v1.TargetParameter
@@ -556,7 +666,7 @@ export type TargetParameter = Message<"sluice.link.v1.TargetParameter"> & {
  * Use `create(TargetParameterSchema)` to create a new message.
  */
 export const TargetParameterSchema: GenMessage<TargetParameter> = /*@__PURE__*/
-  messageDesc(file_sluice_link_v1_link, 17);
+  messageDesc(file_sluice_link_v1_link, 20);
 
 /**
  * @generated from service sluice.link.v1.AgentLinkService
