@@ -24,6 +24,8 @@ export interface SluiceOptions {
   readonly environment?: Readonly<Record<string, string>>;
   /** Kept between two starts; a fresh one when absent. */
   readonly directory?: string;
+  /** The command of another copy of the project. */
+  readonly launcher?: string;
 }
 
 export interface CommandResult {
@@ -61,8 +63,9 @@ export async function startSluice(options: SluiceOptions): Promise<Sluice> {
   const readyFile = join(directory, "ready.json");
   const dataDirectory = join(directory, "data");
   await rm(readyFile, { force: true });
+  const program = options.launcher ?? launcher;
   const args = [
-    launcher,
+    program,
     "up",
     "--config",
     join(directory, "config.yaml"),
@@ -91,7 +94,7 @@ export async function startSluice(options: SluiceOptions): Promise<Sluice> {
     throw error;
   });
   const cli = (...cliArgs: string[]): Promise<CommandResult> =>
-    runCommand(process.execPath, [launcher, ...cliArgs, "--ready-file", readyFile], directory);
+    runCommand(process.execPath, [program, ...cliArgs, "--ready-file", readyFile], directory);
   const signal = async (name: "SIGTERM" | "SIGKILL"): Promise<number> => {
     if (child.exitCode === null && child.signalCode === null) process.kill(ready.pid, name);
     const late = delay(STOP_TIMEOUT_MS, "late" as const, { ref: false });
