@@ -1,0 +1,74 @@
+/** The corpus command over scripts of our own: what psql would send of a script, and what is counted. */
+import { expect, it } from "vitest";
+import { index } from "@sluice/inspect/sql/postgres/testing.ts";
+import { splitPsqlScript } from "./corpus/psql-script.ts";
+import { reportOf } from "./corpus/report.ts";
+import { tallyScripts } from "./corpus/tally.ts";
+
+const texts = (script: string): readonly string[] => splitPsqlScript(script).map(({ text }) => text);
+
+it.each([
+  ["two statements", "SELECT 1; SELECT 2;", ["SELECT 1;", "SELECT 2;"]],
+  ["no last semicolon", "SELECT 1;\nSELECT 2\n", ["SELECT 1;", "SELECT 2"]],
+  ["strings and names", `SELECT ';', ";", E'\\';', 'it''s;';`, [`SELECT ';', ";", E'\\';', 'it''s;';`]],
+  ["a name that ends in e", "SELECT file';';", ["SELECT file';';"]],
+  ["comments", "SELECT 1 -- ;\n, 2 /* ; /* ; */ ; */;", ["SELECT 1 -- ;\n, 2 /* ; /* ; */ ; */;"]],
+  ["nothing but comments", "-- one;\n/* two; */\n;\n", []],
+  ["dollar quotes", "DO $x$ BEGIN; $$ ; $x$; SELECT a$b$;", ["DO $x$ BEGIN; $$ ; $x$;", "SELECT a$b$;"]],
+  [
+    "brackets",
+    "CREATE RULE r AS ON INSERT TO t DO (SELECT 1; SELECT 2); SELECT 3;",
+    ["CREATE RULE r AS ON INSERT TO t DO (SELECT 1; SELECT 2);", "SELECT 3;"],
+  ],
+  [
+    "SQL bodies",
+    "CREATE OR REPLACE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; SELECT 2; END; SELECT 3;",
+    ["CREATE OR REPLACE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; SELECT 2; END;", "SELECT 3;"],
+  ],
+  [
+    "backslash commands",
+    "\\d t\nSELECT 1 \\gset\nSELECT 2 AS a \\; SELECT 3;\nSELECT \\r\nSELECT 4;",
+    ["SELECT 1", "SELECT 2 AS a ; SELECT 3;", "SELECT 4;"],
+  ],
+  ["data", "COPY t FROM stdin;\n1\t';\n\\.\nSELECT 1;", ["COPY t FROM stdin;", "SELECT 1;"]],
+  [
+    "no data after a COPY that fails",
+    "COPY t (x) FROM STDIN;\nSELECT 1;\nCOPY t FROM STDIN;\n1\n\\.\n",
+    ["COPY t (x) FROM STDIN;", "SELECT 1;", "COPY t FROM STDIN;"],
+  ],
+  [
+    "variables",
+    "\\set n 5\n\\set f '/x/y'\nSELECT :n, :'f', :\"n\", a[1:2], x::int, ':n';",
+    [`SELECT 5, '/x/y', "5", a[1:2], x::int, ':n';`],
+  ],
+])("%s", (_, script, expected) => {
+  expect(texts(script)).toEqual(expected);
+});
+
+it("knows the line of each", () => {
+  expect(splitPsqlScript("-- a\n\nSELECT\n1;\n\nSELECT 2;").map(({ line }) => line)).toEqual([3, 6]);
+});
+
+it("is tallied without a crash, every reason for not knowing named", () => {
+  const script = `
+    SELECT ssn, upper(name), (SELECT 1) FROM customers WHERE id = 1;
+    DECLARE c CURSOR FOR SELECT ssn FROM customers; FETCH ALL FROM c; CLOSE c; FETCH c;
+    PREPARE p AS DELETE FROM orders; EXECUTE p; DO 'x'; SELEC 1; SELECT leak('x'), nobody(1);
+    COPY countries FROM stdin;\n1\t;\n\\.\nVACUUM \\gexec\n`;
+  const tally = tallyScripts([{ name: "own.sql", text: script }], index);
+  expect(tally.crashes).toEqual([]);
+  expect([...tally.classes].sort(([a], [b]) => (a < b ? -1 : 1))).toEqual([
+    ["admin", 1],
+    ["read", 4],
+    ["session", 1],
+    ["unknown", 2],
+    ["unparsed", 1],
+    ["write", 3],
+  ]);
+  expect([...tally.unknown]).toEqual([
+    ["fetch: cursor", ["own.sql:3"]],
+    ["do: DO", ["own.sql:4"]],
+  ]);
+  expect(tally.columns).toMatchObject({ exact: 2, derived: 1, clean: 1 });
+  expect(reportOf("own", tally)).toContain("| do: DO | 1 | own.sql:4 |");
+});
