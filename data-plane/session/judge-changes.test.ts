@@ -237,10 +237,23 @@ describe("DDL of others that comes and goes while a statement waits at the targe
   });
 
   test("lets no COPY begin that was permitted before, but for callers without masks", () => {
-    const copy: StatementModel = { ...viewed, copy: "out", columns: [{ name: "name", origins: [], exact: false }], reaches: [] };
+    const copyForm = { format: "text", header: false, delimiter: "\t", nullText: "\\N", quote: '"', escape: '"' } as const;
+    const copy: StatementModel = {
+      ...viewed,
+      copy: "out",
+      copyForm,
+      columns: [{ name: "name", origins: [], exact: false }],
+      reaches: [],
+    };
     const [masked, clear] = [waiting(copy), waiting(copy, [allow])];
     expect([masked, clear].map(({ permission }) => permission.statements[0]!.copy)).toEqual(["out", "out"]);
+    expect([masked, clear].map(({ permission }) => permission.statements[0]!.planCopy!(1, false))).toEqual([
+      { form: copyForm, edits: [expect.any(Function)] }, // texts are searched
+      null,
+    ]);
     for (const { bench } of [masked, clear]) bench.changes += 1;
     expect([masked, clear].map(({ permission }) => permission.statements[0]!.copy)).toEqual(["none", "out"]);
+    expect(() => masked.permission.statements[0]!.planCopy!(1, false)).toThrow("other columns");
+    expect(clear.permission.statements[0]!.planCopy!(1, false)).toBeNull();
   });
 });

@@ -31,6 +31,7 @@ import type { AnalysisRequest, Analyser } from "../analysis/analyser.ts";
 import type { PolicyStore } from "../policy-watch/policy-store.ts";
 import type { CatalogEntry, CatalogState } from "../upstream/catalogs.ts";
 import { type ColumnPlanResult, planColumns } from "./column-plans.ts";
+import { planCopy } from "./copy-plans.ts";
 import { pooledForIds } from "./decision-ids.ts";
 import { refusalOfDecision, refusalOfError, refusalOfSyntax } from "./refusals.ts";
 import { recordsStrictly } from "./resource-access.ts";
@@ -315,7 +316,7 @@ export class SessionJudge implements Judge {
     return {
       rowsMax: statement.decision.rowsMax,
       undoWhenExceeded: statement.undoWhenExceeded,
-      // COPY has no column plan: the session ends when the target begins one that was permitted for what the columns were.
+      // COPY says nothing of its columns: the session ends when the target begins one that was permitted for what they were.
       get copy() {
         const { copy, relations } = model;
         return copy === "out" && masking.protects && relations.length > 0 && outlived() ? "none" : copy;
@@ -323,6 +324,10 @@ export class SessionJudge implements Judge {
       planColumns: (fields) => {
         const dirty = catalog.dirty || outlived();
         return this.#planned(planColumns({ model, fields, masking, scanRules, state, dirty }));
+      },
+      planCopy: (columns, binary) => {
+        const dirty = catalog.dirty || outlived();
+        return planCopy({ model, columns, binary, masking, scanRules, rowsMax: statement.decision.rowsMax, dirty });
       },
     };
   }

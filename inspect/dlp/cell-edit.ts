@@ -16,12 +16,14 @@ import {
   editJsonArray,
   editPlain,
   editStructured,
+  editUnknown,
+  editWhole,
   editXml,
   editXmlArray,
   type TextEdit,
   type TextEditor,
 } from "./scan-syntax.ts";
-import { elementShape, SINGLE_CHAR_OID, type TypeShape, typeShape } from "./type-shape.ts";
+import { elementShape, isLexemes, SINGLE_CHAR_OID, type TypeShape, typeShape } from "./type-shape.ts";
 
 export type { ScanRule } from "./scan-rules.ts";
 
@@ -63,6 +65,9 @@ export function maskDerived(operator: MaskOperator, typeOid: number, format: For
 export function scanCell(rules: readonly ScanRule[], typeOid: number, format: Format): CellEdit | null {
   return rules.length === 0 ? null : scanType(rules, wantedBy(rules), typeOid, format, 0);
 }
+
+/** No type at all: what a caller of `scanCell` names where it does not know one. Searched as a type of a user's. */
+export const UNKNOWN_TYPE_OID = 0xffffffff;
 
 const constantBytes: Buffer = Buffer.from(REDACTED_TEXT);
 const singleCharBytes: Buffer = Buffer.from("*");
@@ -137,19 +142,22 @@ function scanType(rules: readonly ScanRule[], wanted: number, typeOid: number, f
     case "text":
       return scanText(rules, wanted, editPlain);
     case "json":
-      return scanText(rules, wanted, editJson, JSON_ESCAPE);
+      return scanText(rules, wanted, editJson, [JSON_ESCAPE]);
     case "xml":
-      return scanText(rules, wanted, editXml, XML_REFERENCE);
+      return scanText(rules, wanted, editXml, [XML_REFERENCE]);
     case "jsonb":
-      return scanJsonb(scanText(rules, wanted, editJson, JSON_ESCAPE), format);
+      return scanJsonb(scanText(rules, wanted, editJson, [JSON_ESCAPE]), format);
     case "array":
       if (format === "binary") return editArray(innerEdits(rules, wanted, depth));
       return scanArrayLiteral(rules, wanted, typeOid);
     case "record":
       return format === "binary" ? editRecord(innerEdits(rules, wanted, depth)) : scanText(rules, wanted, editStructured);
     case "syntax":
+      if (format === "binary") return editOpaque(rules, wanted);
+      return scanText(rules, wanted, isLexemes(typeOid) ? editStructured : editWhole);
     case "user":
-      return format === "binary" ? editOpaque(rules, wanted) : scanText(rules, wanted, editStructured);
+      if (format === "binary") return editOpaque(rules, wanted);
+      return scanText(rules, wanted, editUnknown, [JSON_ESCAPE, XML_REFERENCE]);
     default:
       return assertNever(shape);
   }
@@ -158,9 +166,9 @@ function scanType(rules: readonly ScanRule[], wanted: number, typeOid: number, f
 function scanArrayLiteral(rules: readonly ScanRule[], wanted: number, typeOid: number): CellEdit {
   switch (elementShape(typeOid)) {
     case "json":
-      return scanText(rules, wanted, editJsonArray, JSON_ESCAPE);
+      return scanText(rules, wanted, editJsonArray, [JSON_ESCAPE]);
     case "xml":
-      return scanText(rules, wanted, editXmlArray, XML_REFERENCE);
+      return scanText(rules, wanted, editXmlArray, [XML_REFERENCE]);
     default:
       return scanText(rules, wanted, editStructured);
   }
@@ -189,12 +197,12 @@ const JSON_ESCAPE: Spelling = [0x5c, 0x75];
 /** `&#` */
 const XML_REFERENCE: Spelling = [0x26, 0x23];
 
-function scanText(rules: readonly ScanRule[], wanted: number, editor: TextEditor, spelling?: Spelling): CellEdit {
+function scanText(rules: readonly ScanRule[], wanted: number, editor: TextEditor, spellings: readonly Spelling[] = []): CellEdit {
   const rulesFor = rulesByBits(rules);
   return (source, start, end) => {
     if (wanted !== 0 && end - start < CANDIDATE_BYTES_MIN) return undefined;
     const bits = findCandidates(source, start, end);
-    const spelled = spelling !== undefined && holds(source, start, end, spelling);
+    const spelled = spellings.some((spelling) => holds(source, start, end, spelling));
     const active = spelled ? rules : rulesFor(bits);
     return active.length === 0 ? undefined : editBytes(active, editor, source, start, end, (bits & HAS_HIGH_BYTE) !== 0);
   };

@@ -101,11 +101,53 @@ export function editStructured(rules: readonly ScanRule[], text: string): TextEd
 /** Array literals of JSON: two layers of quoting, so any hit, also one spelled with escapes, takes the cell. */
 export function editJsonArray(rules: readonly ScanRule[], text: string): TextEdit {
   const unquoted = text.replaceAll(/\\(.)/gsu, "$1");
-  const decoded = unquoted.replaceAll(/\\u([0-9a-f]{4})/giu, (_, digits: string) =>
-    String.fromCharCode(Number.parseInt(digits, 16)),
-  );
+  const decoded = decodeEscapes(unquoted);
   const found = [text, unquoted, decoded].some((form) => findRuleHits(rules, form).length > 0);
   return found || piecesHit(rules, decoded, BETWEEN_STRUCTURE) ? null : undefined;
+}
+
+/** A syntax that nobody reads here: any hit takes the cell. */
+export function editWhole(rules: readonly ScanRule[], text: string): TextEdit {
+  return findRuleHits(rules, text).length > 0 || piecesHit(rules, text, BETWEEN_STRUCTURE) ? null : undefined;
+}
+
+/** Numbers; ranges, also in arrays and multiranges; arrays with bounds: no constant fits into their order. */
+const UNFIT = /^(?:[-+]?\d+(?:\.\d+)?$|\[|\([^,]*,[^,]*[)\]]$|\{"?[[(])/u;
+/** Opens like JSON: an object, an array or a string. */
+const MAY_BE_JSON = /^\s*[{["]/u;
+
+/** A type that is not known: it may be plain text, JSON, XML, an array, a composite or a range of these, and stays one or becomes NULL. */
+export function editUnknown(rules: readonly ScanRule[], text: string): TextEdit {
+  if (MAY_BE_JSON.test(text) && isJson(text)) return editJson(rules, text);
+  const edited = editStructured(rules, text);
+  if (edited === null) return null;
+  if (edited !== undefined && (UNFIT.test(text) || isMarkup(text))) return null;
+  const left = edited ?? text;
+  return spellings(left).some((form) => editStructured(rules, form) !== undefined) ? null : edited;
+}
+
+/** What the text may say in other characters; empty as a rule. */
+function spellings(text: string): readonly string[] {
+  const forms: string[] = [];
+  if (text.includes("\\")) {
+    const unquoted = text.replaceAll(/\\(.)/gsu, "$1");
+    forms.push(unquoted, decodeEscapes(unquoted));
+  }
+  if (text.includes("&#")) forms.push(decodeReferences(text));
+  return forms;
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function isMarkup(text: string): boolean {
+  return text.startsWith("<");
 }
 
 const XML_MARKUP = /[<>&"]/u;
@@ -122,6 +164,10 @@ export function editXml(rules: readonly ScanRule[], text: string): TextEdit {
 export function editXmlArray(rules: readonly ScanRule[], text: string): TextEdit {
   if (text.includes("&#") && findRuleHits(rules, decodeReferences(text)).length > 0) return null;
   return editStructured(rules, text);
+}
+
+function decodeEscapes(text: string): string {
+  return text.replaceAll(/\\u([0-9a-f]{4})/giu, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 16)));
 }
 
 function decodeReferences(text: string): string {

@@ -64,6 +64,14 @@ export function typeShape(typeOid: number): TypeShape {
   return shapes.get(typeOid) ?? (typeOid >= USER_OID_MIN ? "user" : "syntax");
 }
 
+/** tsvector, tsquery and arrays of them: each value stands in quotes, so that what stands there may change. */
+const lexemes: ReadonlySet<number> = new Set([3614, 3615, 3643, 3645]);
+
+/** True for types of shape `syntax` that stay valid whatever replaces a stretch of a value in them. */
+export function isLexemes(typeOid: number): boolean {
+  return lexemes.has(typeOid);
+}
+
 /** What the elements of a built-in array hold. */
 export function elementShape(arrayOid: number): TypeShape {
   if (jsonArrays.has(arrayOid)) return "json";

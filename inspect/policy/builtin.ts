@@ -112,23 +112,19 @@ function protectedExpression({ tells }: StatementModel, protection: Protection):
   };
 }
 
-/**
- * COPY data is not masked yet. It may leave only where no masked column is reached, and, for a principal whose rules look into
- * values, no column that could hold a text.
- */
-function copyOutMasked({ statement, labels }: DecideInput, protection: Protection): Denial | undefined {
+/** COPY data is masked as results are, as long as it is known which columns it has and how they are written. */
+function copyOutMasked({ statement }: DecideInput, protection: Protection): Denial | undefined {
   if (statement.copy !== "out" || !(protection.protects || protection.scansValues)) return undefined;
-  const origins = [...statement.reaches, ...(statement.columns ?? []).flatMap((column) => column.origins)];
-  const unknown = !statement.columnsKnown || origins.includes(UNKNOWN_ORIGIN);
-  const columns = origins.filter(
-    (column) =>
-      protection.columns.has(column) || (protection.scansValues && column !== UNKNOWN_ORIGIN && labels.mayHoldText(column)),
-  );
-  if (!unknown && columns.length === 0) return undefined;
+  const known = statement.columnsKnown && statement.columns !== null;
+  if (known && statement.copyForm !== undefined) return undefined;
   return {
     rule: "builtin/copy-out-masked",
-    reason: `COPY TO would send ${columns.length === 0 ? "columns that cannot be known" : named(columns)} without the masks that apply to you.`,
-    hint: "Use SELECT instead; psql writes the result of one to a file with \\g FILE.",
+    reason: known
+      ? "The options of this COPY write rows in a way that cannot be masked."
+      : "COPY TO would send columns that cannot be known without the masks that apply to you.",
+    hint: known
+      ? "Use the formats text, csv or binary with UTF8, and a NULL text without a backslash other than \\N."
+      : "Use SELECT instead; psql writes the result of one to a file with \\g FILE.",
   };
 }
 

@@ -4,6 +4,7 @@
  */
 import type { GatewayError } from "@sluice/core/errors.ts";
 import type { ColumnPlan, Permission } from "../judgement.ts";
+import type { CopyRows } from "./copy-rows.ts";
 import type { NameChange, Portal, PreparedStatement } from "./names.ts";
 
 interface Common {
@@ -88,6 +89,8 @@ export interface Run {
   edits: ColumnPlan | undefined;
   /** COPY OUT is flowing. */
   copyOut: boolean;
+  /** How its rows are edited and counted; null: they pass as they are. */
+  copyRows: CopyRows | null;
 }
 
 /** A simple Query's answer; with `substitute` one that always fails, with neither that nor `run` the gateway's own failing one. */

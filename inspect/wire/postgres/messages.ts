@@ -154,6 +154,17 @@ export function readParameterDescription(body: Buffer): number[] {
   });
 }
 
+/** CopyInResponse and CopyOutResponse. Throws `target_protocol` where columns are said to have another format than the whole. */
+export function readCopyResponse(body: Buffer): { readonly columns: number; readonly binary: boolean } {
+  return fromTargetBody(body, (reader) => {
+    const overall = reader.byte();
+    const count = readCount(reader);
+    for (let at = 0; at < count; at++) if (reader.int16() !== overall) throw unreadable();
+    if (overall > 1) throw unreadable();
+    return { columns: count, binary: overall === 1 };
+  });
+}
+
 /** CommandComplete. */
 export function readTag(body: Buffer): string {
   return fromTargetBody(body, (reader) => reader.cstring());

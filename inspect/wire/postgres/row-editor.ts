@@ -1,16 +1,18 @@
 /**
- * Rebuilds DataRow messages of which columns are edited. Rows go into slabs one behind the other, so that a thousand small rows
- * leave as a few buffers. It never writes to what it received and releases whole rows only.
+ * Rebuilds DataRow and CopyData messages of which cells are edited. They go into slabs one behind the other, so that a thousand
+ * small rows leave as a few buffers. It never writes to what it received and releases whole messages only.
  */
 import { GatewayError } from "@sluice/core/errors.ts";
 import type { CellEdit } from "@sluice/core/cell-edit.ts";
 import { HEADER_BYTES } from "./frames.ts";
+import { fromTarget } from "./messages.ts";
 
 /** Slabs grow from small, for the many sessions that read one row, to what a socket takes in one write. */
 const SLAB_BYTES_MIN = 4 * 1024;
 const SLAB_BYTES_MAX = 64 * 1024;
 const EMPTY = Buffer.alloc(0);
 const NULL_LENGTH = 0xffffffff;
+const LENGTH_BYTES = 4;
 
 export class RowEditor {
   readonly #release: (bytes: Buffer) => void;
@@ -21,6 +23,8 @@ export class RowEditor {
   /** Replacements of the row at hand: start and end in the source, two entries for each of `#values`. */
   readonly #cuts: number[] = [];
   readonly #values: (Buffer | null)[] = [];
+  /** By how many bytes the cuts make the message longer. */
+  #grown = 0;
 
   constructor(release: (bytes: Buffer) => void) {
     this.#release = release;
@@ -37,22 +41,68 @@ export class RowEditor {
 
   /** Edits the DataRow in `source[start, end)`; `flush` releases it. Throws `target_protocol` when it does not have the columns of `edits`. */
   row(source: Buffer, start: number, end: number, edits: readonly (CellEdit | null)[]): void {
-    const rowBytes = this.#collect(source, start, end, edits);
-    const target = this.#room(rowBytes);
+    this.begin();
+    this.cells(source, start + HEADER_BYTES, end, edits);
+    this.message(fromTarget.dataRow, source, start + HEADER_BYTES, end, LENGTH_BYTES);
+  }
+
+  /** A message begins: nothing of it is replaced yet. */
+  begin(): void {
+    this.#cuts.length = 0;
+    this.#values.length = 0;
+    this.#grown = 0;
+  }
+
+  /** `source[start, end)` is to be replaced by `value`. Cuts come in order; null stands for a cell without bytes, where lengths are written. */
+  cut(start: number, end: number, value: Buffer | null): void {
+    this.#cuts.push(start, end);
+    this.#values.push(value);
+    this.#grown += (value === null ? 0 : value.length) - (end - start);
+  }
+
+  /** Finds what changes in the count and the cells of `source[start, end)`. Throws `target_protocol` when it does not have the columns of `edits`. */
+  cells(source: Buffer, start: number, end: number, edits: readonly (CellEdit | null)[]): void {
+    let at = start;
+    if (end - at < 2 || ((source[at]! << 8) | source[at + 1]!) !== edits.length) throw misfit();
+    at += 2;
+    for (let column = 0; column < edits.length; column++) {
+      const edit = edits[column] ?? null;
+      if (end - at < LENGTH_BYTES) throw misfit();
+      const length = (source[at]! << 24) | (source[at + 1]! << 16) | (source[at + 2]! << 8) | source[at + 3]!;
+      at += LENGTH_BYTES;
+      if (length < 0) {
+        if (length !== -1) throw misfit();
+        const value = edit?.editsNull === true ? edit(source, at, at) : undefined;
+        if (value !== undefined && value !== null) this.cut(at, at, value);
+        continue;
+      }
+      if (end - at < length) throw misfit();
+      const value = edit === null ? undefined : edit(source, at, at + length);
+      if (value !== undefined) this.cut(at, at + length, value);
+      at += length;
+    }
+    if (at !== end) throw misfit();
+  }
+
+  /**
+   * Writes the message of `type` whose body is `source[start, end)` with the cuts made since `begin`. `lengthBytes`: how many bytes
+   * before a cut hold its length, to be written anew; 0 where cells have none.
+   */
+  message(type: number, source: Buffer, start: number, end: number, lengthBytes: 0 | typeof LENGTH_BYTES): void {
+    const frameBytes = HEADER_BYTES + end - start + this.#grown;
+    const target = this.#room(frameBytes);
     let at = this.#used;
-    const rowStart = at;
+    target[at] = type;
+    at = writeLength(target, at + 1, frameBytes - 1);
     let copied = start;
     for (let cut = 0; cut < this.#values.length; cut++) {
-      const cellStart = this.#cuts[cut * 2]!;
       const value = this.#values[cut]!;
-      at = copyBytes(source, copied, cellStart - 4, target, at);
-      at = writeLength(target, at, value === null ? NULL_LENGTH : value.length);
+      at = copyBytes(source, copied, this.#cuts[cut * 2]! - lengthBytes, target, at);
+      if (lengthBytes > 0) at = writeLength(target, at, value === null ? NULL_LENGTH : value.length);
       if (value !== null) at = copyBytes(value, 0, value.length, target, at);
       copied = this.#cuts[cut * 2 + 1]!;
     }
-    at = copyBytes(source, copied, end, target, at);
-    writeLength(target, rowStart + 1, rowBytes - 1);
-    this.#used = at;
+    this.#used = copyBytes(source, copied, end, target, at);
   }
 
   /** Releases the rows edited since the last time, as one view. */
@@ -61,41 +111,6 @@ export class RowEditor {
     const rows = this.#slab.subarray(this.#flushed, this.#used);
     this.#flushed = this.#used;
     this.#release(rows);
-  }
-
-  /** Finds what changes; returns the size of the row as it will be. */
-  #collect(source: Buffer, start: number, end: number, edits: readonly (CellEdit | null)[]): number {
-    this.#cuts.length = 0;
-    this.#values.length = 0;
-    let at = start + HEADER_BYTES;
-    if (end - at < 2 || ((source[at]! << 8) | source[at + 1]!) !== edits.length) throw misfit();
-    at += 2;
-    let rowBytes = end - start;
-    for (let column = 0; column < edits.length; column++) {
-      const edit = edits[column] ?? null;
-      if (end - at < 4) throw misfit();
-      const length = (source[at]! << 24) | (source[at + 1]! << 16) | (source[at + 2]! << 8) | source[at + 3]!;
-      at += 4;
-      if (length < 0) {
-        if (length !== -1) throw misfit();
-        const value = edit?.editsNull === true ? edit(source, at, at) : undefined;
-        if (value === undefined || value === null) continue;
-        this.#cuts.push(at, at);
-        this.#values.push(value);
-        rowBytes += value.length;
-        continue;
-      }
-      if (end - at < length) throw misfit();
-      const value = edit === null ? undefined : edit(source, at, at + length);
-      if (value !== undefined) {
-        this.#cuts.push(at, at + length);
-        this.#values.push(value);
-        rowBytes += (value === null ? 0 : value.length) - length;
-      }
-      at += length;
-    }
-    if (at !== end) throw misfit();
-    return rowBytes;
   }
 
   /** A buffer with room for the row behind `#used`. Memory that was handed out is never written again. */
@@ -129,7 +144,7 @@ function writeLength(target: Buffer, at: number, length: number): number {
   return at + 4;
 }
 
-function misfit(): GatewayError {
+export function misfit(): GatewayError {
   return new GatewayError("target_protocol", "A row of the database does not have the columns that were judged.", {
     hint: "The session ends, so that nothing is released unjudged. Connect again.",
   });

@@ -6,6 +6,7 @@
 import { GatewayError } from "@sluice/core/errors.ts";
 import type { Limits } from "@sluice/core/limits.ts";
 import type { ColumnPlan } from "../judgement.ts";
+import type { CopyRows } from "./copy-rows.ts";
 import { appendBytes, type Frame, HEADER_BYTES } from "./frames.ts";
 import { fromTarget } from "./messages.ts";
 import { RowEditor } from "./row-editor.ts";
@@ -14,7 +15,9 @@ import { RowEditor } from "./row-editor.ts";
 export type RowMode =
   | { readonly kind: "swallow" }
   /** Releases up to `rowsLeft` rows (Infinity for no limit), then asks `beginRows` again by way of `rowsExceeded`. */
-  | { readonly kind: "release"; readonly edits: ColumnPlan; readonly rowsLeft: number };
+  | { readonly kind: "release"; readonly edits: ColumnPlan; readonly rowsLeft: number }
+  /** The same for COPY data of which rows are edited or counted. */
+  | { readonly kind: "copy"; readonly copy: CopyRows; readonly rowsLeft: number };
 
 export interface WalkerEvents {
   /** Every message that is neither DataRow nor CopyData, whole. */
@@ -183,9 +186,10 @@ export class RowWalker {
   #mustGather(type: number, frameBytes: number): boolean {
     if (this.#mode === null) {
       this.#mode = this.#events.beginRows(type);
-      this.#rowsLeft = this.#mode.kind === "release" ? this.#mode.rowsLeft : 0;
+      this.#rowsLeft = this.#mode.kind === "swallow" ? 0 : this.#mode.rowsLeft;
     }
-    if (this.#mode.kind !== "release" || this.#mode.edits === null || this.#rowsLeft <= 0) return false;
+    if (this.#mode.kind === "swallow") return false;
+    if (this.#mode.kind === "release" && (this.#mode.edits === null || this.#rowsLeft <= 0)) return false;
     if (frameBytes <= this.#editedBytesMax) return true;
     this.#mode = SWALLOW;
     this.#editor.flush();
@@ -216,6 +220,7 @@ export class RowWalker {
 
   #edit(bytes: Buffer, start: number, end: number): void {
     const mode = this.#mode;
+    if (mode?.kind === "copy") return this.#editCopy(mode.copy, bytes, start, end);
     if (mode?.kind !== "release" || mode.edits === null) throw new Error("a row was gathered that is not edited");
     if (bytes[start] !== dataRow)
       throw new GatewayError("target_protocol", "The database sent COPY data where rows were expected.");
@@ -223,6 +228,22 @@ export class RowWalker {
     this.#rows += 1;
     this.#editor.row(bytes, start, end, mode.edits);
   }
+
+  #editCopy(copy: CopyRows, bytes: Buffer, start: number, end: number): void {
+    if (bytes[start] !== copyData)
+      throw new GatewayError("target_protocol", "The database sent a row where COPY data was expected.");
+    const became = copy.message(bytes, start + HEADER_BYTES, end, this.#rowsLeft, this.#editor, this.#countCopied);
+    if (became === "released") return;
+    this.#mode = SWALLOW;
+    this.#editor.flush();
+    if (became === "exceeded") this.#events.rowsExceeded();
+    else this.#events.rowTooLarge();
+  }
+
+  readonly #countCopied = (rows: number): void => {
+    this.#rowsLeft -= rows;
+    this.#rows += rows;
+  };
 
   #control(bytes: Buffer): void {
     if (this.#mode !== null) {

@@ -67,5 +67,15 @@ export function settles(permission: Permission, text: string): boolean {
 }
 
 export function newRun(permission: Permission, portal: Portal | null): Run {
-  return { permission, portal, index: 0, rows: 0, broken: null, brokenTold: false, edits: undefined, copyOut: false };
+  return {
+    permission,
+    portal,
+    index: 0,
+    rows: 0,
+    broken: null,
+    brokenTold: false,
+    edits: undefined,
+    copyOut: false,
+    copyRows: null,
+  };
 }

@@ -15,21 +15,23 @@ import {
   type Run,
   type SyncAnswer,
 } from "./answers.ts";
+import { CopyRows } from "./copy-rows.ts";
 import { encodeMessage, type Frame, cstring } from "./frames.ts";
 import {
   encodeBind,
   encodeQuery,
   formatOf,
   fromTarget,
+  readCopyResponse,
   readErrorFields,
   readParameterDescription,
   readRowDescription,
   readTag,
   readTransactionStatus,
 } from "./messages.ts";
-import type { Portal } from "./names.ts";
 import { asError, limitReached, RESERVED_NAME, rowTooLarge, targetFault } from "./refusals.ts";
 import type { RelayState } from "./relay-state.ts";
+import { planOf, releasedRows, unexpected } from "./running.ts";
 import { type RowMode, RowWalker } from "./row-walker.ts";
 import { isWithheld, releasedNotice, releasedNotification, releasedStatus } from "./target-texts.ts";
 import { scrubbed } from "./scrub.ts";
@@ -78,7 +80,7 @@ export class TargetSide {
     const rowsLeft = plan.rowsMax === null ? Infinity : plan.rowsMax - releasedRows(run);
     if (type === fromTarget.copyData) {
       if (!run.copyOut) throw targetFault("COPY data that nobody asked for");
-      return { kind: "release", edits: null, rowsLeft };
+      return run.copyRows === null ? { kind: "release", edits: null, rowsLeft } : { kind: "copy", copy: run.copyRows, rowsLeft };
     }
     if (run.copyOut) throw targetFault("rows among COPY data");
     const edits = head.kind === "query" ? run.edits : this.#portalEdits(run, plan);
@@ -101,7 +103,8 @@ export class TargetSide {
     return edits;
   }
 
-  #plan(run: Run, make: () => ColumnPlan): ColumnPlan | undefined {
+  /** Undefined: the plan failed, and the result is broken. */
+  #plan<Plan>(run: Run, make: () => Plan): Plan | undefined {
     try {
       return make();
     } catch (thrown) {
@@ -286,17 +289,28 @@ export class TargetSide {
         if (head.kind === "execute") state.releaseHold();
         break;
       case fromTarget.copyOut:
-        if (planOf(run).copy !== "out") throw unexpected(head, frame);
-        run.copyOut = true;
+        this.#beginCopyOut(head, run, frame);
         break;
       case fromTarget.copyDone:
         if (!run.copyOut) throw unexpected(head, frame);
         run.copyOut = false;
+        if (run.broken === null) run.copyRows?.finish();
         break;
       default:
         throw unexpected(head, frame);
     }
     if (run.broken === null) state.toCaller(frame.bytes);
+  }
+
+  #beginCopyOut(head: QueryAnswer | ExecuteAnswer, run: Run, frame: Frame): void {
+    const plan = planOf(run);
+    if (plan.copy !== "out" || plan.planCopy === undefined || run.copyOut) throw unexpected(head, frame);
+    const { columns, binary } = readCopyResponse(frame.body);
+    run.copyOut = true;
+    run.copyRows = null;
+    if (run.broken !== null) return;
+    const copy = this.#plan(run, () => plan.planCopy!(columns, binary)); // just checked
+    if (copy) run.copyRows = new CopyRows(copy, columns, this.#state.limits.editedRowBytesMax);
   }
 
   /** One statement has run to its end. */
@@ -420,20 +434,4 @@ export class TargetSide {
     const tag = run.broken === null ? sqlState : "53400";
     this.#state.judge.finished(permission, index, { ok: false, tag, rows: releasedRows(run) });
   }
-}
-
-function planOf(run: Run): StatementPlan {
-  const plan = run.permission.statements[run.index];
-  if (plan === undefined) throw targetFault("more results than statements");
-  return plan;
-}
-
-/** Rows that count against the limit: a portal's over all its Executes. */
-function releasedRows(run: Run): number {
-  const portal: Portal | null = run.portal;
-  return run.rows + (portal === null ? 0 : portal.rows);
-}
-
-function unexpected(head: ExpectedAnswer, frame: Frame): GatewayError {
-  return targetFault(`message ${JSON.stringify(String.fromCharCode(frame.type))} as the answer to ${head.kind}`);
 }

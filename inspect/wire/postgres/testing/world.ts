@@ -7,6 +7,7 @@ import { GatewayError } from "@sluice/core/errors.ts";
 import type {
   BoundValue,
   ColumnPlan,
+  CopyPlan,
   FieldDescription,
   Judge,
   Judgement,
@@ -25,6 +26,8 @@ export interface Rule {
   readonly undo?: boolean;
   readonly scrub?: boolean;
   readonly mask?: (text: string) => ColumnPlan;
+  /** How rows of COPY OUT are edited. */
+  readonly copy?: CopyPlan;
   /** The described columns are not what was judged. */
   readonly misfit?: boolean;
   readonly pendingFirst?: boolean;
@@ -63,6 +66,10 @@ export class TestJudge implements Judge {
         rowsMax: rule.rowsMax ?? null,
         undoWhenExceeded: rule.undo ?? false,
         copy: statement.trim() === "copyin" ? "in" : statement.trim().startsWith("copyout") ? "out" : "none",
+        planCopy: (): CopyPlan | null => {
+          if (rule.misfit === true) throw new GatewayError("denied", "The result is not what was judged.");
+          return rule.copy ?? null;
+        },
         planColumns: (_fields: readonly FieldDescription[]): ColumnPlan => {
           if (rule.misfit === true) throw new GatewayError("denied", "The result is not what was judged.");
           return rule.mask === undefined ? null : rule.mask(statement.trim());
