@@ -1,24 +1,29 @@
 /**
- * A catalog made searchable for analysis: relations by name in any schema and by OID, family trees, functions, operators, types.
- * Names are looked up in every schema at once, since the session's search_path is not followed: several answers mean "any of
+ * A catalog made searchable for analysis: relations by name and by OID, family trees, functions, operators, types. An unqualified
+ * name is looked up along the path of its session; where that is not known, in every schema at once: several answers mean "any of
  * them". Must never run or evaluate a definition; view definitions are parsed lazily by the function given.
  */
 import type { Catalog, CatalogFunction, CatalogRelation, CatalogType } from "@sluice/core/catalog.ts";
 import type { CatalogEpoch } from "@sluice/core/ids.ts";
 import type { ParseResult } from "libpg-query";
+import type { SessionScope } from "./model.ts";
 
 export interface CatalogIndex {
   readonly epoch: CatalogEpoch;
   /**
-   * Relations a name may mean: with a schema that very one, without one those of that name in any schema. Empty when unknown.
-   * `pg_temp` stands for every session's temporary schema.
+   * Relations a name may mean: with a schema that very one, without one those on the path of `names`, or of that name in any schema
+   * where no path is known. Empty when unknown. `pg_temp` stands for every session's temporary schema.
    */
-  find(schema: string | undefined, name: string): readonly CatalogRelation[];
+  find(schema: string | undefined, name: string, names?: LookupNames): readonly CatalogRelation[];
+  /** Where unqualified names are looked up, in order; null: in every schema. */
+  searched(names: LookupNames): SearchedSchemas | null;
   byOid(oid: number): CatalogRelation | undefined;
   /** The relation with all its inheritance and partition relatives, itself first. */
   family(relation: CatalogRelation): readonly CatalogRelation[];
   /** The tree of a view's definition; undefined when it has none or it does not parse. Parsed once. */
   definition(relation: CatalogRelation): ParseResult | undefined;
+  /** The tree of another text of the catalog; undefined when it does not parse. Not kept. */
+  parsed(text: string): ParseResult | undefined;
   /** Estimated rows of the relation with its descendants; -1 when unknown. */
   estimatedRows(relation: CatalogRelation): number;
   isBuiltin(functionName: string): boolean;
@@ -26,6 +31,18 @@ export interface CatalogIndex {
   functionsNamed(name: string): readonly CatalogFunction[];
   typesNamed(name: string): readonly CatalogType[];
   isUserOperator(name: string): boolean;
+}
+
+/** What of a session decides where names are looked up. */
+export type LookupNames = Pick<SessionScope, "path" | "role"> & Partial<Pick<SessionScope, "temporary">>;
+
+/** In what the server prints of a definition every name is qualified that is not in pg_catalog. */
+export const definitionNames: LookupNames = { path: ["pg_catalog"], role: null, temporary: {} };
+
+export interface SearchedSchemas {
+  readonly schemas: readonly string[];
+  /** False: some of them may not be usable for the session's role, so that a name means its first match and all later ones. */
+  readonly sure: boolean;
 }
 
 /** Indexes a catalog. `parse` must throw on text that is not SQL; it is called at most once for each view. */
@@ -42,12 +59,16 @@ class NameIndex implements CatalogIndex {
   readonly #functions: ReadonlyMap<string, readonly CatalogFunction[]>;
   readonly #types: ReadonlyMap<string, readonly CatalogType[]>;
   readonly #builtins: ReadonlySet<string>;
+  readonly #readAs: string | undefined;
+  readonly #usable: ReadonlySet<string>;
   readonly #operators: ReadonlySet<string>;
   readonly #definitions = new Map<number, ParseResult | null>();
   readonly #families = new Map<number, readonly CatalogRelation[]>();
 
   constructor(catalog: Catalog, parse: (text: string) => ParseResult) {
     this.epoch = catalog.epoch;
+    this.#readAs = catalog.readAs?.role;
+    this.#usable = new Set(catalog.readAs?.usableSchemas);
     this.#parse = parse;
     for (const relation of catalog.relations) {
       push(this.#relations, relation.name, relation);
@@ -60,13 +81,21 @@ class NameIndex implements CatalogIndex {
     this.#operators = new Set(catalog.userOperators);
   }
 
-  find(schema: string | undefined, name: string): readonly CatalogRelation[] {
+  find(schema: string | undefined, name: string, names?: LookupNames): readonly CatalogRelation[] {
     const named = this.#relations.get(name) ?? none;
     if (schema === "pg_temp") return named.filter((relation) => relation.schema.startsWith("pg_temp"));
-    if (schema !== undefined) return named.filter((relation) => relation.schema === schema);
+    if (schema !== undefined) return inSchema(named, schema);
+    const searched = names === undefined ? null : this.searched(names);
+    if (searched !== null) return onPath(named, searched);
     // Of the system schemas only pg_catalog is on every search_path; the others are meant only where nothing else has the name.
     const usual = named.filter((relation) => !relation.system || relation.schema === "pg_catalog");
     return usual.length > 0 ? usual : named;
+  }
+
+  searched({ path, role }: LookupNames): SearchedSchemas | null {
+    if (path === null) return null;
+    const sure = role !== null && role === this.#readAs;
+    return { sure, schemas: sure ? path.filter((schema) => schema === "pg_temp" || this.#usable.has(schema)) : path };
   }
 
   byOid(oid: number): CatalogRelation | undefined {
@@ -94,16 +123,19 @@ class NameIndex implements CatalogIndex {
   definition(relation: CatalogRelation): ParseResult | undefined {
     const known = this.#definitions.get(relation.oid);
     if (known !== undefined) return known ?? undefined;
-    let parsed: ParseResult | null = null;
-    if (relation.definition !== undefined && relation.definition.trim() !== "") {
-      try {
-        parsed = this.#parse(relation.definition);
-      } catch (error) {
-        if (!isSyntaxError(error)) throw error; // a broken parser must not pass for a view without a definition
-      }
+    const { definition = "" } = relation;
+    const parsed = definition.trim() === "" ? undefined : this.parsed(definition);
+    this.#definitions.set(relation.oid, parsed ?? null);
+    return parsed;
+  }
+
+  parsed(text: string): ParseResult | undefined {
+    try {
+      return this.#parse(text);
+    } catch (error) {
+      if (!isSyntaxError(error)) throw error; // a broken parser must not pass for a view without a definition
+      return undefined;
     }
-    this.#definitions.set(relation.oid, parsed);
-    return parsed ?? undefined;
   }
 
   estimatedRows(relation: CatalogRelation): number {
@@ -158,6 +190,33 @@ const none: readonly CatalogRelation[] = [];
 /** libpg-query marks grammar errors with `sqlDetails`; anything else means that the parser itself is not well. */
 export function isSyntaxError(error: unknown): error is Error & { readonly sqlDetails: { readonly cursorPosition: number } } {
   return error instanceof Error && "sqlDetails" in error && typeof error.sqlDetails === "object" && error.sqlDetails !== null;
+}
+
+/** The first match ends the search, unless it may be out of the role's reach, or is some session's temporary one. */
+function onPath(named: readonly CatalogRelation[], { schemas, sure }: SearchedSchemas): readonly CatalogRelation[] {
+  const found: CatalogRelation[] = [];
+  for (const schema of named.length === 0 ? [] : schemas) {
+    const matches = inSchema(named, schema);
+    found.push(...matches);
+    if (sure && matches.length > 0 && schema !== "pg_temp") break;
+  }
+  return found;
+}
+
+const bySchema = new WeakMap<readonly CatalogRelation[], ReadonlyMap<string, readonly CatalogRelation[]>>();
+/** Relations of one name beyond which they are indexed by schema: a schema a tenant means thousands. */
+const SCANNED_MAX = 16;
+
+function inSchema(named: readonly CatalogRelation[], schema: string): readonly CatalogRelation[] {
+  if (named.length <= SCANNED_MAX) return named.filter((relation) => relation.schema === schema);
+  let index = bySchema.get(named);
+  if (index === undefined) {
+    const groups = new Map<string, CatalogRelation[]>();
+    for (const relation of named) push(groups, relation.schema, relation);
+    index = groups;
+    bySchema.set(named, index);
+  }
+  return index.get(schema) ?? none;
 }
 
 function push<K, V>(map: Map<K, V[]>, key: K, value: V): void {

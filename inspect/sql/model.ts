@@ -40,6 +40,8 @@ export interface OutputColumn {
   readonly exact: boolean;
   /** With `exact`: the base column's type. Absent where it is not known. */
   readonly typeOid?: number;
+  /** A temporary relation's column as it is stored: on the wire it names a relation that no catalog holds. */
+  readonly temporary?: true;
 }
 
 /** A base column used outside the output (WHERE, JOIN, ORDER BY, GROUP BY, DISTINCT, HAVING, set operations). */
@@ -86,6 +88,8 @@ export interface StatementModel {
   readonly sensitiveCatalogs: readonly string[];
   /** Functions and forms that carry values past the result (dblink, pg_read_file, query_to_xml, lo_export …). */
   readonly escapes: readonly string[];
+  /** Qualified names of users' functions that were followed into their bodies. Absent: none. */
+  readonly followed?: readonly string[];
   readonly settings: readonly { readonly name: string; readonly value: string | null; readonly local: boolean }[];
   /** What it changes in the session's names once it has succeeded, in order. */
   readonly scopeChanges: readonly ScopeChange[];
@@ -94,6 +98,8 @@ export interface StatementModel {
   readonly copyForm?: CopyForm;
   /** DDL or anything else after which the catalog may differ. */
   readonly changesCatalog: boolean;
+  /** Why it cannot be known what names mean in the session that sent it. Absent: it is known. */
+  readonly lost?: readonly string[];
 }
 
 /** What a successful statement changes in the session's names. */
@@ -120,6 +126,14 @@ export interface TemporaryRelation {
   /** Null: not known; then `origins` stands for each. */
   readonly columns: readonly OutputColumn[] | null;
   readonly origins: readonly string[];
+  /** Columns that take every value (`all`), and those where storing fails for some (`none`). Others take an unmodified column. */
+  readonly takes?: Readonly<Record<string, "all" | "none">>;
+  /** A view's relations, by the names of `RelationUse`: what is in temporary ones now shows in it. */
+  readonly reads?: readonly string[];
+  /** A view: what the temporary relations that it reads held when it was made. */
+  readonly readAs?: string;
+  /** It may be gone, or not be what a statement made before it means: its name means what is behind it as well. */
+  readonly unsure?: true;
 }
 
 /** What a session has named and set: flat data, part of the analysis' cache key through `digest`. */
@@ -137,7 +151,42 @@ export interface SessionScope {
   readonly temporary: Readonly<Record<string, TemporaryRelation>>;
   /** Why the session can no longer be followed; empty as long as it can. */
   readonly lost: readonly string[];
+  /** What path and role follow from, and what an end of the transaction brings back; absent: not known. */
+  readonly followed?: FollowedNames;
   readonly digest: string;
+}
+
+/** Settings that decide what names mean, as the server holds them; null: not known. */
+export interface NameSettings {
+  /** search_path as its text. */
+  readonly path: string | null;
+  /** `none`, or the role that was set. */
+  readonly role: string | null;
+  /** session_authorization. */
+  readonly user: string | null;
+}
+
+/** What an end of a transaction or a return to a savepoint undoes. */
+export interface UndoableNames {
+  /** As they are when the transaction is committed. */
+  readonly kept: NameSettings;
+  /** SET LOCAL: these hold instead until the transaction ends. */
+  readonly local: Partial<NameSettings>;
+  readonly temporary: Readonly<Record<string, TemporaryRelation>>;
+}
+
+export interface FollowedNames {
+  /** What RESET brings back. */
+  readonly start: NameSettings;
+  readonly kept: NameSettings;
+  readonly local: Partial<NameSettings>;
+  /**
+   * Empty as long as the open transaction has changed nothing. Then the names before its first change, and behind them those at
+   * each savepoint made since.
+   */
+  readonly frames: readonly (UndoableNames & { readonly savepoint: string | null })[];
+  /** Prepared while names meant something else: the server reads their texts anew with what names mean at EXECUTE. */
+  readonly hidden: readonly { readonly name: string; readonly under: string; readonly model: StatementModel }[];
 }
 
 export type Analysis =

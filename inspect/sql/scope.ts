@@ -1,10 +1,38 @@
 /**
- * The names that a session has made with SQL PREPARE and DECLARE. Pure: a change gives a new scope. Must never let a name come
- * to stand for less than it might: one declared again stands for both until it is closed.
+ * What a session has named and set: SQL PREPARE and DECLARE, search_path and roles, temporary relations, and what the end of a
+ * transaction undoes of them. Pure: a change gives a new scope. Must never let a name come to stand for less than it might: one
+ * declared again stands for both until it is closed, and what cannot be followed makes the session lost.
  */
 import { createHash } from "node:crypto";
 import { assertNever } from "@sluice/core/assert-never.ts";
-import { type OutputColumn, type ScopeChange, type SessionScope, type StatementModel, statementClasses } from "./model.ts";
+import {
+  type FollowedNames,
+  type OutputColumn,
+  type ScopeChange,
+  type SessionScope,
+  type StatementModel,
+  statementClasses,
+  type TransactionVerb,
+  type UndoableNames,
+} from "./model.ts";
+import {
+  backToSavepoint,
+  committed,
+  effective,
+  followedFrom,
+  framesBefore,
+  isFollowed,
+  nothingFollowed,
+  pathOf,
+  roleOf,
+  rolledBack,
+  type StartOfSession,
+  type Undone,
+  withoutSavepoint,
+  withSavepoint,
+  withSetting,
+  withTemporary,
+} from "./session-settings.ts";
 
 export const emptyScope: SessionScope = {
   prepared: {},
@@ -16,31 +44,147 @@ export const emptyScope: SessionScope = {
   digest: "",
 };
 
+/** The scope of a session before its first statement. */
+export function scopeFrom(start: StartOfSession | undefined): SessionScope {
+  return start === undefined ? emptyScope : scopeOf({ ...emptyScope, followed: followedFrom(start) });
+}
+
 /** The scope after a statement that made this change has succeeded. */
 export function applyScopeChange(scope: SessionScope, change: ScopeChange): SessionScope {
   switch (change.kind) {
-    case "prepare":
-      return scopeOf(
-        declared(scope.prepared, change.name, change.model, [`prepared statement ${change.name} (made twice)`]),
-        scope.cursors,
-      );
-    case "deallocate":
-      return scopeOf(without(scope.prepared, change.name), scope.cursors);
+    case "prepare": {
+      const hidden = followedOf(scope).hidden.filter(({ name }) => name !== change.name);
+      const doubts = [`prepared statement ${change.name} (made twice)`];
+      return scopeOf({ ...withHidden(scope, hidden), prepared: declared(scope.prepared, change.name, change.model, doubts) });
+    }
+    case "deallocate": {
+      const hidden = followedOf(scope).hidden.filter(({ name }) => change.name !== null && name !== change.name);
+      return scopeOf({ ...withHidden(scope, hidden), prepared: without(scope.prepared, change.name) });
+    }
     case "declare":
       // Cursors end with their transaction, so that a name is commonly used again: what either may do is answer enough.
-      return scopeOf(scope.prepared, declared(scope.cursors, change.name, change.model, []));
+      return scopeOf({ ...scope, cursors: declared(scope.cursors, change.name, fetched(change.model), []) });
     case "close":
-      return scopeOf(scope.prepared, without(scope.cursors, change.name));
+      return scopeOf({ ...scope, cursors: without(scope.cursors, change.name) });
     case "discard":
-      return change.what === "all" ? emptyScope : scope;
+      return discarded(scope, change.what);
     case "setting":
+      return isFollowed(change.name) ? changed(scope, (names) => withSetting(names, change)) : scope;
     case "temporary":
+      return changed(scope, (names) => ({ ...names, temporary: withTemporary(names.temporary, change.name, change.relation) }));
     case "transaction":
+      return afterVerb(scope, change.verb, change.name);
     case "lost":
-      return scope;
+      return lostScope(scope, change.why);
     default:
       return assertNever(change);
   }
+}
+
+/** The same session with these names in place of its own. */
+export function scopeWith(
+  scope: SessionScope,
+  prepared: SessionScope["prepared"],
+  cursors: SessionScope["cursors"],
+): SessionScope {
+  return withDigest({ ...scope, prepared, cursors });
+}
+
+/** What names mean is not known from here on, until DISCARD ALL. */
+export function lostScope(scope: SessionScope, why: string): SessionScope {
+  if (scope.lost.includes(why) || scope.lost.length >= REASONS_MAX) return scope;
+  return scopeOf({ ...scope, lost: [...scope.lost, why] });
+}
+
+/** Enough to tell a person; each makes the session another one to the cache. */
+const REASONS_MAX = 1;
+
+/** The path is what the server reports it to be, for now; what an end of the transaction brings back is not known then. */
+export function scopeWithReported(scope: SessionScope, path: string): SessionScope {
+  const followed = followedOf(scope);
+  if (effective(followed).path === path) return scope;
+  const { path: _path, ...local } = followed.local;
+  const frames = followed.frames.map((frame) => ({ ...frame, kept: { ...frame.kept, path: null } }));
+  return scopeOf({ ...scope, followed: { ...followed, kept: { ...followed.kept, path }, local, frames } });
+}
+
+/** The end of the open transaction would change what names mean. */
+export function isUndoable(scope: SessionScope): boolean {
+  return (scope.followed?.frames.length ?? 0) > 0;
+}
+
+/** What texts of statements are read by: with the same a statement means the same. */
+export function meaningOf(scope: SessionScope): string {
+  if (scope.path === null && scope.lost.length === 0 && Object.keys(scope.temporary).length === 0) return "";
+  const known = meanings.get(scope);
+  if (known !== undefined) return known;
+  const text = JSON.stringify([scope.path, scope.role, scope.lost, sorted(scope.temporary)]);
+  const meaning = createHash("sha256").update(text).digest("hex");
+  meanings.set(scope, meaning);
+  return meaning;
+}
+
+const meanings = new WeakMap<SessionScope, string>();
+
+/**
+ * DISCARD ALL ends everything that is followed here, and whatever a function nobody knows may have set or made: settings, roles,
+ * temporary relations, prepared statements, cursors. So a lost session is found again. It cannot run in a transaction.
+ */
+function discarded(scope: SessionScope, what: "all" | "temp" | "other"): SessionScope {
+  if (what === "other") return scope;
+  if (what === "temp") return changed(scope, (names) => ({ ...names, temporary: {} }));
+  const { start } = followedOf(scope);
+  return scope.followed === undefined
+    ? emptyScope
+    : scopeOf({ ...emptyScope, followed: { ...nothingFollowed, start, kept: start } });
+}
+
+function afterVerb(scope: SessionScope, verb: TransactionVerb, savepoint: string): SessionScope {
+  const names = namesOf(scope);
+  const { frames } = names;
+  switch (verb) {
+    case "begin":
+      return scope;
+    case "commit":
+      return after(scope, committed(names, frames));
+    case "rollback":
+      return after(scope, rolledBack(names, frames));
+    case "savepoint":
+      return after(scope, withSavepoint(names, frames, savepoint));
+    case "release":
+      return after(scope, withoutSavepoint(names, frames, savepoint));
+    case "rollback_to":
+      return after(scope, backToSavepoint(names, frames, savepoint));
+    default:
+      return assertNever(verb);
+  }
+}
+
+function after(scope: SessionScope, undone: Undone): SessionScope {
+  if (undone === null) return lostScope(scope, "more savepoints than are followed");
+  const { names, frames } = undone;
+  const before = followedOf(scope);
+  const same = names.kept === before.kept && names.local === before.local && names.temporary === scope.temporary;
+  if (same && frames.length === before.frames.length) return scope;
+  const { kept, local, temporary } = names;
+  return scopeOf({ ...scope, temporary, followed: { ...before, kept, local, frames } });
+}
+
+type Changeable = FollowedNames & UndoableNames;
+
+function changed(scope: SessionScope, change: (names: Changeable) => Changeable): SessionScope {
+  const names = namesOf(scope);
+  const { kept, local, temporary } = change(names);
+  const frames = framesBefore(names, names.frames);
+  return scopeOf({ ...scope, temporary, followed: { ...followedOf(scope), kept, local, frames } });
+}
+
+function namesOf(scope: SessionScope): Changeable {
+  return { ...followedOf(scope), temporary: scope.temporary };
+}
+
+function followedOf(scope: SessionScope): FollowedNames {
+  return scope.followed ?? nothingFollowed;
 }
 
 type Names = Readonly<Record<string, StatementModel>>;
@@ -56,18 +200,74 @@ function declared(names: Names, name: string, model: StatementModel, doubts: rea
   return Object.fromEntries([...Object.entries(names).filter(([other]) => other !== name), [name, next]]);
 }
 
+/** What a cursor's query changes, it changes some time, once or more, as it is fetched. */
+function fetched(model: StatementModel): StatementModel {
+  return model.scopeChanges.length === 0 ? model : { ...model, scopeChanges: [{ kind: "lost", why: "the query of a cursor" }] };
+}
+
 function without(names: Names, name: string | null): Names {
   return name === null ? {} : Object.fromEntries(Object.entries(names).filter(([other]) => other !== name));
 }
 
-function scopeOf(prepared: Names, cursors: Names): SessionScope {
+function withHidden(scope: SessionScope, hidden: FollowedNames["hidden"]): SessionScope {
+  const followed = followedOf(scope);
+  return hidden.length === followed.hidden.length ? scope : { ...scope, followed: { ...followed, hidden } };
+}
+
+/** Puts together what follows from the rest: path, role, which prepared statements still mean what they meant, the digest. */
+function scopeOf(parts: SessionScope): SessionScope {
+  const followed = followedOf(parts);
+  const settings = effective(followed);
+  const lost = parts.lost.length > 0;
+  const path = lost ? null : pathOf(settings);
+  const role = lost ? null : roleOf(settings);
+  const made = withDigest({ ...parts, path, role });
+  const { prepared, hidden } = preparedUnder(meaningOf(made), meaningOf(parts), parts.prepared, followed.hidden);
+  if (prepared === parts.prepared && hidden === followed.hidden) return made;
+  return withDigest({ ...made, prepared, followed: { ...followed, hidden } });
+}
+
+/** The server reads a prepared text anew where names mean something else by now: then it is not known here, until they are back. */
+function preparedUnder(
+  now: string,
+  before: string,
+  prepared: Names,
+  hidden: FollowedNames["hidden"],
+): { readonly prepared: Names; readonly hidden: FollowedNames["hidden"] } {
+  if (now === before) return { prepared, hidden };
+  const gone = Object.entries(prepared).map(([name, model]) => ({ name, under: before, model }));
+  if (gone.length === 0 && hidden.length === 0) return { prepared, hidden };
+  const back = hidden.filter(({ under }) => under === now);
+  return {
+    prepared: Object.fromEntries(back.map(({ name, model }) => [name, model])),
+    hidden: [...hidden.filter(({ under }) => under !== now), ...gone],
+  };
+}
+
+function withDigest(scope: SessionScope): SessionScope {
+  const { prepared, cursors, temporary, lost, followed } = scope;
   const entries = (names: Names): string =>
     Object.keys(names)
       .sort()
       .map((name) => `${JSON.stringify(name)}:${digestOf(names[name]!)}`)
       .join(",");
-  const text = `${entries(prepared)};${entries(cursors)}`;
-  return { ...emptyScope, prepared, cursors, digest: text === ";" ? "" : createHash("sha256").update(text).digest("hex") };
+  const named = `${entries(prepared)};${entries(cursors)}`;
+  const { hidden = [], ...settings } = followed ?? nothingFollowed;
+  const unknown = followed === undefined || JSON.stringify(settings) === NOTHING_KNOWN;
+  const others = hidden.map(({ name, under, model }) => [name, under, digestOf(model)]);
+  const rest = [unknown ? null : settings, sorted(temporary), lost, others.sort()];
+  const text = JSON.stringify(rest) === NOTHING_ELSE ? named : `${named};${JSON.stringify(rest)}`;
+  const digest = text === ";" ? "" : createHash("sha256").update(text).digest("hex");
+  if (digest !== "") return { ...scope, digest };
+  return emptyScope;
+}
+
+const { hidden: _hidden, ...nothingSet } = nothingFollowed;
+const NOTHING_KNOWN = JSON.stringify(nothingSet);
+const NOTHING_ELSE = JSON.stringify([null, [], [], []]);
+
+function sorted<Value>(record: Readonly<Record<string, Value>>): readonly (readonly [string, Value])[] {
+  return Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1));
 }
 
 const digests = new WeakMap<StatementModel, string>();
@@ -103,7 +303,7 @@ function both(a: StatementModel, b: StatementModel, doubts: readonly string[]): 
     sensitiveCatalogs: unique([...a.sensitiveCatalogs, ...b.sensitiveCatalogs]),
     escapes: unique([...a.escapes, ...b.escapes]),
     settings: unique([...a.settings, ...b.settings]),
-    scopeChanges: [],
+    scopeChanges: a.scopeChanges.length + b.scopeChanges.length === 0 ? [] : [{ kind: "lost", why: doubts[0] ?? "a cursor" }],
     copy: a.copy === b.copy ? a.copy : "out",
     changesCatalog: a.changesCatalog || b.changesCatalog,
   };

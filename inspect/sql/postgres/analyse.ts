@@ -8,6 +8,7 @@ import { type CatalogIndex, isSyntaxError } from "../catalog-index.ts";
 import type { Analysis, AnalysisSettings, SessionScope, StatementModel } from "../model.ts";
 import { applyScopeChange } from "../scope.ts";
 import { unsure } from "../unsure.ts";
+import { unknownCodeChanges } from "./session-changes.ts";
 import { statementModel } from "./statement.ts";
 import { depthOf, type Parse, type Part, partOf } from "./tree.ts";
 
@@ -47,11 +48,18 @@ export function analyse(
         hint: "Send it in smaller parts, or put the values in a list or an array.",
       });
     }
-    const model = statementModel(statement, { index, settings, scope: names });
+    const model = inSession(statementModel(statement, { index, settings, scope: names }), names);
     models.push(stale ? unsure(model) : model);
     // What a batch has changed before is not in the catalog yet.
     stale ||= model.changesCatalog;
     names = model.scopeChanges.reduce(applyScopeChange, names);
   }
   return { kind: "ok", statements: models, epoch: index.epoch };
+}
+
+/** Code that nobody knows may change what names mean; and where that is not known, the statement says so. */
+function inSession(model: StatementModel, { lost }: SessionScope): StatementModel {
+  const unknown = unknownCodeChanges(model);
+  if (unknown.length === 0 && lost.length === 0) return model;
+  return { ...model, scopeChanges: [...model.scopeChanges, ...unknown], ...(lost.length === 0 ? {} : { lost }) };
 }

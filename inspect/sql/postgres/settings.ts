@@ -1,10 +1,10 @@
 /**
- * Which settings a statement changes and to what. Must never overlook a change made by a function call. A computed name is `*`.
+ * Which settings a statement changes and to what. Must never overlook a change made by a function call, or by a write to the view
+ * that stands for it. A name that cannot be known is `*`.
  */
 import type { StatementModel } from "../model.ts";
-import { literalText } from "./classify.ts";
 import { calledName } from "./functions.ts";
-import { namesOf, type Part, partsOf, stringField, walk } from "./tree.ts";
+import { fieldsOf, namesOf, type Part, partOf, partsOf, stringField, walk } from "./tree.ts";
 
 export type SettingChange = StatementModel["settings"][number];
 
@@ -12,15 +12,55 @@ export function settingsOf(statement: Part): readonly SettingChange[] {
   if (statement.kind === "VariableSetStmt") return variableSet(statement);
   const found: SettingChange[] = [];
   walk(statement, (part) => {
+    if (writesSettings(part)) found.push({ name: "*", value: null, local: false });
     if (part.kind !== "FuncCall" || calledName(part).at(-1) !== "set_config") return;
     const [name, value, local] = partsOf(part.body["args"]);
     found.push({
-      name: literalText(name)?.toLowerCase() ?? "*",
-      value: literalText(value),
-      local: isTrue(local),
+      name: plainText(name)?.toLowerCase() ?? "*",
+      value: plainText(value),
+      local: plainBoolean(local) === true,
     });
   });
   return found;
+}
+
+/** The text of a string constant; null for anything else. A cast to a type with a length would cut it: only plain ones are read. */
+export function plainText(part: Part | undefined): string | null {
+  if (part?.kind === "TypeCast") return isPlainCast(part) ? plainText(partOf(part.body["arg"])) : null;
+  const constant = fieldsOf(part, "A_Const");
+  if (constant === undefined || constant.isnull === true) return null;
+  if (constant.sval !== undefined) return constant.sval.sval ?? "";
+  if (constant.ival !== undefined) return String(constant.ival.ival ?? 0);
+  if (constant.fval !== undefined) return constant.fval.fval ?? "";
+  if (constant.boolval !== undefined) return constant.boolval.boolval === true ? "on" : "off";
+  return null;
+}
+
+/** What boolin makes of a constant; null where that is not plain. */
+export function plainBoolean(part: Part | undefined): boolean | null {
+  const text = plainText(part)?.trim().toLowerCase() ?? "";
+  if (/^(t|tr|tru|true|y|ye|yes|on|1)$/.test(text)) return true;
+  return /^(f|fa|fal|fals|false|n|no|of|off|0)$/.test(text) ? false : null;
+}
+
+function isPlainCast(cast: Part): boolean {
+  const type = cast.body["typeName"];
+  if (typeof type !== "object" || type === null) return false;
+  const body = type as Part["body"]; // unwrapped TypeName
+  const names = namesOf(body["names"]);
+  const plain = names.length === 1 || (names.length === 2 && names[0] === "pg_catalog");
+  return (
+    plain && plainTypes.has(names.at(-1) ?? "") && partsOf(body["typmods"]).length + partsOf(body["arrayBounds"]).length === 0
+  );
+}
+
+const plainTypes: ReadonlySet<string> = new Set(["text", "varchar", "bool"]);
+
+/** A rule turns UPDATE of pg_settings into set_config. */
+function writesSettings(part: Part): boolean {
+  if (part.kind !== "UpdateStmt" && part.kind !== "MergeStmt" && part.kind !== "InsertStmt") return false;
+  const relation = part.body["relation"];
+  return typeof relation === "object" && relation !== null && stringField(relation as Part["body"], "relname") === "pg_settings"; // unwrapped RangeVar
 }
 
 function variableSet(statement: Part): readonly SettingChange[] {
@@ -39,7 +79,7 @@ function variableSet(statement: Part): readonly SettingChange[] {
           ? [
               {
                 name: stringField(option.body, "defname").toLowerCase(),
-                value: literalText(partsOf([option.body["arg"]])[0]),
+                value: plainText(partsOf([option.body["arg"]])[0]),
                 local,
               },
             ]
@@ -52,11 +92,6 @@ function variableSet(statement: Part): readonly SettingChange[] {
 
 /** `a, b` for a list of constants; null where one is not. */
 function listText(args: readonly Part[]): string | null {
-  const texts = args.map((arg) => (arg.kind === "String" ? (namesOf([{ String: arg.body }])[0] ?? null) : literalText(arg)));
+  const texts = args.map((arg) => (arg.kind === "String" ? (namesOf([{ String: arg.body }])[0] ?? null) : plainText(arg)));
   return texts.every((text) => text !== null) ? texts.join(", ") : null;
-}
-
-function isTrue(part: Part | undefined): boolean {
-  const text = literalText(part)?.toLowerCase();
-  return text === "on" || text === "true" || text === "t";
 }
