@@ -35,6 +35,7 @@ export class QueryClient {
   readonly #reader: FrameReader;
   #rowsLeft: number;
   #bytesLeft: number;
+  #notified = false;
 
   constructor(connection: PostgresConnection, bounds: QueryBounds, signal: AbortSignal) {
     this.#connection = connection;
@@ -78,10 +79,35 @@ export class QueryClient {
         case "I":
         case "N":
         case "S":
+          break;
         case "A":
+          this.#notified = true;
           break;
         default:
           throw new GatewayError("target_protocol", "The database answered a query with an unknown message.");
+      }
+    }
+  }
+
+  /** Between queries: true as soon as a notification has come since the last call, false when `until` aborts before. Throws as `query` does. */
+  async notified(until: AbortSignal): Promise<boolean> {
+    for (;;) {
+      for (let frame = this.#reader.next(); frame !== null; frame = this.#reader.next()) {
+        if (frame.type === NOTIFICATION) this.#notified = true;
+      }
+      if (this.#notified) {
+        this.#notified = false;
+        return true;
+      }
+      try {
+        const chunk = await nextChunk(this.#connection.stream, AbortSignal.any([this.#signal, until]));
+        this.#bytesLeft -= chunk.length;
+        if (this.#bytesLeft < 0) throw tooMuch();
+        this.#reader.push(chunk);
+      } catch (error) {
+        this.#signal.throwIfAborted();
+        if (until.aborted) return false;
+        throw error;
       }
     }
   }
@@ -94,6 +120,8 @@ export class QueryClient {
     stream.destroySoon();
   }
 }
+
+const NOTIFICATION = "A".charCodeAt(0);
 
 function readRow(frame: Frame): QueryRow {
   const body = new BodyReader(frame.body);

@@ -412,7 +412,7 @@ export const ReadCatalogSchema: GenMessage<ReadCatalog> = /*@__PURE__*/
   messageDesc(file_sluice_link_v1_link, 10);
 
 /**
- * Since capability 3; an older agent passes it over, and the gateway reads the catalog again by time. The agent looks at the database
+ * An older agent passes it over, and the gateway reads the catalog again by time. The agent looks at the database
  * again and again, in few milliseconds, and says what came of it each time.
  *
  * @generated from message sluice.link.v1.WatchCatalog
