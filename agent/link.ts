@@ -4,17 +4,19 @@
  * Never hands out a secret, never puts one into an error or a log line.
  */
 import { assertNever } from "@sluice/core/assert-never.ts";
-import type { Catalog } from "@sluice/core/catalog.ts";
 import type { Clock } from "@sluice/core/clock.ts";
 import type { AgentConfig } from "@sluice/core/config.ts";
 import { GatewayError, toGatewayError } from "@sluice/core/errors.ts";
 import type { Limits } from "@sluice/core/limits.ts";
 import type { Random } from "@sluice/core/random.ts";
 import type { ResourceSpec, TargetAccount } from "@sluice/core/snapshot.ts";
+import { type EncodedCatalog, encodeCatalog } from "@sluice/rpc/encoded-catalog.ts";
+import type { WatchCatalogRequest } from "@sluice/rpc/catalog-watch.ts";
 import type { AgentLink, OpenTargetRequest, ReadCatalogRequest, TargetConnection } from "@sluice/rpc/agent-link.ts";
 import { type AgentMetrics, noAgentMetrics } from "@sluice/telemetry/plane-metrics.ts";
 import type { Logger } from "pino";
 import { readPostgresCatalog } from "./catalog/postgres.ts";
+import { CatalogWatches } from "./catalog/watch.ts";
 import type { SealingKey } from "./secrets/sealing-key.ts";
 import { createSecretSources, resolveCredential } from "./secrets/sources.ts";
 import { PostgresTargets } from "./targets/postgres/connect.ts";
@@ -34,6 +36,7 @@ export interface CoLocatedAgentOptions {
 }
 
 export interface CoLocatedAgent extends AgentLink {
+  watchCatalog(request: WatchCatalogRequest): Promise<void>;
   /** Connections to targets that wait to be used again. */
   readonly pooledConnections: number;
 }
@@ -69,7 +72,7 @@ export function createCoLocatedAgent(options: CoLocatedAgentOptions): CoLocatedA
 
   /** One line for each use of a credential, whether it succeeded or not. Catalogs are polled, so theirs is a quiet one. */
   const logged = async <Result>(
-    what: "target opened" | "catalog read",
+    what: "target opened" | "catalog read" | "catalog watched",
     request: ReadCatalogRequest & { readonly sessionId?: string; readonly account?: TargetAccount },
     run: () => Promise<Result>,
   ): Promise<Result> => {
@@ -83,13 +86,13 @@ export function createCoLocatedAgent(options: CoLocatedAgentOptions): CoLocatedA
       target: `${resource.target.host}:${resource.target.port}`,
     };
     const count = (outcome: string): void => {
-      if (what === "catalog read") metrics.catalogRead(outcome);
-      else metrics.opened(resource.name, outcome);
+      if (what === "target opened") metrics.opened(resource.name, outcome);
+      else if (what === "catalog read") metrics.catalogRead(outcome);
     };
     try {
       const result = await run();
       count(what === "catalog read" ? "read" : "opened");
-      log[what === "catalog read" ? "debug" : "info"]({ ...about, tookMs: Math.round(clock.monotonicMs() - startedMs) }, what);
+      log[what === "target opened" ? "info" : "debug"]({ ...about, tookMs: Math.round(clock.monotonicMs() - startedMs) }, what);
       return result;
     } catch (thrown) {
       const error = toGatewayError(thrown);
@@ -99,13 +102,22 @@ export function createCoLocatedAgent(options: CoLocatedAgentOptions): CoLocatedA
     }
   };
 
+  const watches = new CatalogWatches({
+    connect: (request) =>
+      logged("catalog watched", request, () =>
+        open(request, { account: "readWrite", startup: { application_name: "sluice catalog watch" }, pooled: false }),
+      ),
+    limits,
+    clock,
+  });
+
   return {
     get pooledConnections() {
       return postgres.idle;
     },
     openTarget: (request: OpenTargetRequest): Promise<TargetConnection> =>
       logged("target opened", request, () => open(request, { account: request.account, startup: request.startup, pooled: true })),
-    readCatalog: (request: ReadCatalogRequest): Promise<Catalog> =>
+    readCatalog: (request: ReadCatalogRequest): Promise<EncodedCatalog> =>
       logged("catalog read", request, async () => {
         const connection = await open(request, {
           account: "readWrite",
@@ -113,8 +125,11 @@ export function createCoLocatedAgent(options: CoLocatedAgentOptions): CoLocatedA
           pooled: false,
         });
         const signal = AbortSignal.any([request.signal, closing.signal]);
-        return await readPostgresCatalog(connection, limits, signal);
+        return await encodeCatalog(await readPostgresCatalog(connection, limits, signal));
       }),
+    watchCatalog: async (request) => {
+      await watches.watch({ ...request, signal: AbortSignal.any([request.signal, closing.signal]) });
+    },
     close: async () => {
       closing.abort(new Error("the agent is shutting down"));
       postgres.close();

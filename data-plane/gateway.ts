@@ -10,6 +10,7 @@ import type { Random } from "@sluice/core/random.ts";
 import type { Protocol } from "@sluice/core/snapshot.ts";
 import type { Spool } from "@sluice/events/spool.ts";
 import type { AgentLink } from "@sluice/rpc/agent-link.ts";
+import type { BindingsSink } from "@sluice/rpc/bindings.ts";
 import type { DecisionExplainer } from "@sluice/rpc/explain.ts";
 import type { SnapshotSource } from "@sluice/rpc/snapshot-source.ts";
 import { type GatewayMetrics, noGatewayMetrics } from "@sluice/telemetry/gateway-metrics.ts";
@@ -41,6 +42,8 @@ export interface GatewayOptions {
   readonly cancelKeys?: CancelKeys;
   /** Absent: this gateway is alone. */
   readonly ddl?: DdlAcrossGateways;
+  /** Who is told of columns that keep their label. Absent: nobody. */
+  readonly bindings?: BindingsSink;
   readonly limits: Limits;
   readonly clock: Clock;
   readonly random: Random;
@@ -55,6 +58,12 @@ export interface Gateway {
   /** Sessions that run or are about to. */
   readonly sessions: number;
   readonly draining: boolean;
+  /** Statements that wait for an analysis. */
+  readonly analysesWaiting: number;
+  /** By resource, in seconds: how long ago its structure was last known to be what statements are judged by. */
+  readonly catalogAges: Iterable<readonly [resource: string, seconds: number]>;
+  /** Columns whose label the control plane does not keep yet. */
+  readonly bindingsPending: number;
   /** Ends one session and tells its caller why. False: it is not here. */
   endSession(sessionId: string, error: GatewayError): boolean;
   /** Stops accepting, lets sessions finish within `drainTimeoutMs`, then ends them. */
@@ -68,9 +77,10 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const { limits, clock, random, log, agentLink, spool } = options;
   const certificate = options.certificate === null ? null : await openCertificate(options.certificate, log);
   const policies = new PolicyStore(options.snapshots, log);
-  const analyser = new Analyser({ limits, log });
-  const { ddl } = options;
-  const catalogs = new Catalogs({ agentLink, analyser, policies, ...(ddl === undefined ? {} : { ddl }), limits, clock, log });
+  const analyser = new Analyser({ limits, log, ...(options.metrics === undefined ? {} : { metrics: options.metrics }) });
+  const { ddl, bindings } = options;
+  const shared = { ...(ddl === undefined ? {} : { ddl }), ...(bindings === undefined ? {} : { bindings }) };
+  const catalogs = new Catalogs({ agentLink, analyser, policies, ...shared, limits, clock, log });
   const verifier = createTokenVerifier({ providers: () => policies.current.snapshot.identityProviders, clock, limits, log });
   const sessions = new LiveSessions();
   const stopLooking = endWithLease(options.snapshots, policies, sessions);
@@ -121,6 +131,15 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     },
     get draining() {
       return draining;
+    },
+    get analysesWaiting() {
+      return analyser.waiting;
+    },
+    get catalogAges() {
+      return catalogs.ages();
+    },
+    get bindingsPending() {
+      return catalogs.bindingsPending;
     },
     endSession: (sessionId, error) => sessions.end(sessionId, error),
     drain: async () => {

@@ -275,6 +275,7 @@ function factsOf({ snapshots, agentLinks, spool, gateway }: NodeParts, controlPl
     controlPlanes,
     agentSessions: () => agentLinks.links().map(({ name, sessions }) => [name, sessions] as const),
     draining: () => gateway()?.draining ?? false,
+    analysesWaiting: () => gateway()?.analysesWaiting ?? 0,
   };
 }
 

@@ -3,9 +3,10 @@
  * nothing that crosses this interface holds one. A co-located agent is the same interface without a socket between.
  */
 import type { Duplex } from "node:stream";
-import type { Catalog } from "@sluice/core/catalog.ts";
 import type { SessionId } from "@sluice/core/ids.ts";
 import type { ResourceSpec, TargetAccount } from "@sluice/core/snapshot.ts";
+import type { WatchCatalogRequest } from "./catalog-watch.ts";
+import type { EncodedCatalog } from "./encoded-catalog.ts";
 
 export interface OpenTargetRequest {
   readonly resource: ResourceSpec;
@@ -51,6 +52,12 @@ export interface TargetConnection {
 /** Errors: GatewayError with target_unreachable, target_auth_failed, target_protocol, secret_unavailable, agent_unavailable or catalog_unavailable. */
 export interface AgentLink {
   openTarget(request: OpenTargetRequest): Promise<TargetConnection>;
-  readCatalog(request: ReadCatalogRequest): Promise<Catalog>;
+  /** The catalog as it travels, from a co-located agent too: who keeps catalogs unpacks it. */
+  readCatalog(request: ReadCatalogRequest): Promise<EncodedCatalog>;
+  /**
+   * Says each time the database was looked at whether its structure has changed. Until the request's signal aborts, then it resolves;
+   * rejects when it cannot be looked at any more. Absent: nobody looks.
+   */
+  watchCatalog?(request: WatchCatalogRequest): Promise<void>;
   close(): Promise<void>;
 }

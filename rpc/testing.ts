@@ -3,6 +3,8 @@ import "reflect-metadata";
 import { KeyObject, randomBytes, webcrypto } from "node:crypto";
 import { isIP } from "node:net";
 import * as x509 from "@peculiar/x509";
+import type { Catalog } from "@sluice/core/catalog.ts";
+import { decompressCatalog, type EncodedCatalog } from "./encoded-catalog.ts";
 import { nodeKeyAlgorithm, nodeSigningAlgorithm, nodeUri } from "./identity/node-certificate.ts";
 import { fixedIdentity, type LiveIdentity } from "./identity/live-identity.ts";
 import type { IdentityMaterial, TrustBundle } from "./node-identity.ts";
@@ -116,4 +118,9 @@ function serialNumber(): string {
   const bytes = randomBytes(16);
   bytes[0] = ((bytes[0] ?? 0) & 0x7f) | 0x40;
   return bytes.toString("hex");
+}
+
+/** What an encoded catalog holds, taken at its word. */
+export function catalogIn({ bytes }: EncodedCatalog): Catalog {
+  return JSON.parse(decompressCatalog(bytes, 1024 ** 3).toString("utf8")) as Catalog; // tests know what they sent
 }

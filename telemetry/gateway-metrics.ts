@@ -10,6 +10,10 @@ export interface GatewayMetrics {
   decided(resource: string, effect: string, statementClass: string): void;
   /** From the statement's arrival to its decision, when that had to wait for an analysis. Milliseconds. */
   analysed(waitedMs: number): void;
+  /** The worker was late or broken. */
+  analysisWorkerReplaced(reason: string): void;
+  /** A statement that could not be analysed, by code: too many wait, too late, too deep … */
+  analysisRefused(code: string): void;
   released(bytes: number): void;
   alerted(code: string): void;
   /** From the caller's authentication to a target connection that is ready. Milliseconds. */
@@ -28,6 +32,8 @@ export interface GatewayFacts {
   readonly controlPlanes: () => number;
   readonly agentSessions: () => Iterable<readonly [agent: string, sessions: number]>;
   readonly draining: () => boolean;
+  /** Statements that wait for an analysis. */
+  readonly analysesWaiting: () => number;
 }
 
 /** Ordinary analyses take under 1 ms, the deadline is five seconds. Milliseconds. */
@@ -61,6 +67,11 @@ export function createGatewayMetrics(meter: Meter, facts: GatewayFacts): Gateway
   meter.gauge("sluice_policy_sequence", "Sequence of the snapshot in force.", facts.snapshotSequence);
   meter.gauge("sluice_control_planes", "Control planes that are heard of.", facts.controlPlanes);
   meter.gauges("sluice_agent_sessions", "Sessions by agent.", "agent", facts.agentSessions);
+  const replaced = meter.counter("sluice_analysis_workers_replaced_total", "Analysis workers that were late or broken.", [
+    "reason",
+  ]);
+  const unanalysed = meter.counter("sluice_analyses_refused_total", "Statements that could not be analysed, by code.", ["code"]);
+  meter.gauge("sluice_analyses_waiting", "Statements that wait for an analysis.", facts.analysesWaiting);
   meter.gauge("sluice_draining", "1 while it takes no new sessions.", () => (facts.draining() ? 1 : 0));
   return {
     connectionRefused: (code) => refused(1, code),
@@ -68,6 +79,8 @@ export function createGatewayMetrics(meter: Meter, facts: GatewayFacts): Gateway
     sessionEnded: (resource, code) => ended(1, resource, code),
     decided: (resource, effect, statementClass) => statements(1, resource, effect, statementClass),
     analysed: meter.histogram("sluice_analysis_wait_milliseconds", "Waits for an analysis that was not cached.", ANALYSIS_MS),
+    analysisWorkerReplaced: (reason) => replaced(1, reason),
+    analysisRefused: (code) => unanalysed(1, code),
     released: (count) => bytes(count),
     alerted: (code) => alerts(1, code),
     targetOpened: meter.histogram(
@@ -87,6 +100,8 @@ export const noGatewayMetrics: GatewayMetrics = {
   sessionEnded: () => {},
   decided: () => {},
   analysed: () => {},
+  analysisWorkerReplaced: () => {},
+  analysisRefused: () => {},
   released: () => {},
   alerted: () => {},
   targetOpened: () => {},

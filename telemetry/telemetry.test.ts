@@ -23,6 +23,7 @@ const facts: GatewayFacts = {
   controlPlanes: () => 2,
   agentSessions: () => [["agent-1", 2]],
   draining: () => false,
+  analysesWaiting: () => 0,
 };
 
 async function operations(

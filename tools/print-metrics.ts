@@ -64,6 +64,7 @@ ${[
       controlPlanes: none,
       agentSessions: none,
       draining: none,
+      analysesWaiting: none,
     }),
   ),
   table("Agent", (meter) =>

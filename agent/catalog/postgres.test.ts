@@ -7,6 +7,7 @@ import { defaultLimits, type Limits } from "@sluice/core/limits.ts";
 import type { ResourceSpec } from "@sluice/core/snapshot.ts";
 import { systemClock, systemRandom } from "@sluice/core/system.ts";
 import { Client } from "pg";
+import { catalogIn } from "@sluice/rpc/testing.ts";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Cluster, packagedBinaries, startCluster } from "../../control-plane/store/embedded-postgres.ts";
 import { createCoLocatedAgent } from "../link.ts";
@@ -360,5 +361,5 @@ function read(cluster: Cluster, limits: Partial<Limits> = {}): Promise<Catalog> 
     credential: { username: { kind: "value", value: "postgres" }, password: { kind: "env", name: "P" } },
     inspection: { bulkRowsMin: 10_000, bulkLimitMax: 1_000, safeFunctions: [], recording: "auto" },
   };
-  return agent.readCatalog({ resource, database: "postgres", signal: new AbortController().signal });
+  return agent.readCatalog({ resource, database: "postgres", signal: new AbortController().signal }).then(catalogIn);
 }

@@ -2,8 +2,6 @@
  * Reads catalogs that a gateway asks for and sends them in pieces, on calls of their own so that the control stream is never held
  * up. A few at a time: each may take the memory of a whole catalog.
  */
-import { promisify } from "node:util";
-import { zstdCompress } from "node:zlib";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { GatewayError, toGatewayError } from "@sluice/core/errors.ts";
 import type { Limits } from "@sluice/core/limits.ts";
@@ -26,7 +24,6 @@ export interface CatalogSenderOptions {
 }
 
 const PIECE_BYTES = 256 * 1024;
-const compress = promisify(zstdCompress);
 
 export class CatalogSender {
   readonly #options: CatalogSenderOptions;
@@ -69,8 +66,7 @@ export class CatalogSender {
     const { signal } = this.#closing;
     try {
       const resource = resourceOf(name);
-      const catalog = await agentLink.readCatalog({ resource, database, signal });
-      const bytes = await compress(JSON.stringify(catalog));
+      const { bytes } = await agentLink.readCatalog({ resource, database, signal });
       await channel.clientStream(AgentLinkService.method.sendCatalog, piecesOf(requestId, bytes), {
         deadlineMs: limits.catalogReadTimeoutMs,
         signal,
@@ -84,7 +80,10 @@ export class CatalogSender {
   }
 }
 
-async function* piecesOf(requestId: bigint, bytes: Buffer): AsyncGenerator<MessageInitShape<typeof SendCatalogRequestSchema>> {
+async function* piecesOf(
+  requestId: bigint,
+  bytes: Uint8Array,
+): AsyncGenerator<MessageInitShape<typeof SendCatalogRequestSchema>> {
   for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
     const piece = bytes.subarray(at, at + PIECE_BYTES);
     yield { requestId, piece, last: at + PIECE_BYTES >= bytes.length };

@@ -7,6 +7,7 @@ import type { Clock } from "@sluice/core/clock.ts";
 import type { ResourceSpec } from "@sluice/core/snapshot.ts";
 import { systemClock, systemRandom } from "@sluice/core/system.ts";
 import type { AgentLink, OpenTargetRequest, TargetConnection } from "@sluice/rpc/agent-link.ts";
+import { type EncodedCatalog, encodeCatalog } from "@sluice/rpc/encoded-catalog.ts";
 import type { NodeIdentity } from "@sluice/rpc/node-identity.ts";
 import type { DirectoryNode } from "@sluice/rpc/nodes.ts";
 import { pino } from "pino";
@@ -119,10 +120,10 @@ export class EchoTargets implements AgentLink {
     return connection;
   }
 
-  async readCatalog(): Promise<Catalog> {
+  async readCatalog(): Promise<EncodedCatalog> {
     if (this.fault !== undefined) throw this.fault;
     // What a catalog holds is of no matter here.
-    return { epoch: "e", relations: [{ name: "x".repeat(600_000) }] } as unknown as Catalog;
+    return await encodeCatalog({ epoch: "e", relations: [{ name: "x".repeat(600_000) }] } as unknown as Catalog);
   }
 
   async close(): Promise<void> {

@@ -8,7 +8,7 @@ import type { ResourceSpec } from "@sluice/core/snapshot.ts";
 import { systemClock, systemRandom } from "@sluice/core/system.ts";
 import type { AgentLink, OpenTargetRequest, TargetConnection } from "@sluice/rpc/agent-link.ts";
 import type { DirectoryNode } from "@sluice/rpc/nodes.ts";
-import { makeTestAuthority, testIdentity } from "@sluice/rpc/testing.ts";
+import { catalogIn, makeTestAuthority, testIdentity } from "@sluice/rpc/testing.ts";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { type Cluster, startCluster } from "../../control-plane/store/embedded-postgres.ts";
 import { type AgentLinks, openAgentLinks } from "../../data-plane/links/open.ts";
@@ -114,7 +114,9 @@ test("cancel reaches the running statement", async () => {
 });
 
 test("catalogs come over", async () => {
-  const catalog = await links.agentLink.readCatalog({ resource, database: "postgres", signal: AbortSignal.timeout(10_000) });
+  const catalog = catalogIn(
+    await links.agentLink.readCatalog({ resource, database: "postgres", signal: AbortSignal.timeout(10_000) }),
+  );
   expect(catalog.relations.length).toBeGreaterThan(50);
   expect(catalog.epoch).toMatch(/^[0-9a-f]{64}$/);
 });

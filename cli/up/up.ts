@@ -105,6 +105,7 @@ async function start(options: StartOptions, started: Started): Promise<ReadyFile
     controlPlanes: () => 1,
     agentSessions: () => [],
     draining: () => gateway?.draining ?? false,
+    analysesWaiting: () => gateway?.analysesWaiting ?? 0,
   });
   const serving = await startGateway({
     ...shared,

@@ -1,11 +1,15 @@
 /** The supervised worker: answers, shares, refuses in time, and outlives texts made to hurt the parser. */
+import { zstdCompressSync } from "node:zlib";
 import type { Catalog } from "@sluice/core/catalog.ts";
 import type { CatalogEpoch } from "@sluice/core/ids.ts";
 import { defaultLimits, type Limits } from "@sluice/core/limits.ts";
+import type { ClassifierSpec } from "@sluice/core/snapshot.ts";
+import { columnLabels } from "@sluice/inspect/policy/labels.ts";
 import type { Analysis } from "@sluice/inspect/sql/model.ts";
 import { emptyScope } from "@sluice/inspect/sql/scope.ts";
 import { afterEach, describe, expect, it } from "vitest";
 import { Analyser, type AnalysisRequest } from "./analyser.ts";
+import type { CatalogFacts } from "./catalog-facts.ts";
 
 const open: Analyser[] = [];
 const warnings: string[] = [];
@@ -19,9 +23,18 @@ function start(more: Partial<Limits> = {}): Analyser {
   const log = { warn: (fields: object, message: string): void => void warnings.push(`${message} ${JSON.stringify(fields)}`) };
   const analyser = new Analyser({ limits: { ...defaultLimits, ...more }, log });
   open.push(analyser);
-  analyser.setCatalog("orders", catalogOf("one", ["id", "ssn"]));
+  void load(analyser, "orders", catalogOf("one", ["id", "ssn"])).catch(() => undefined);
   return analyser;
 }
+
+function load(analyser: Analyser, key: string, catalog: unknown): Promise<CatalogFacts> {
+  const compressed = zstdCompressSync(JSON.stringify(catalog));
+  const bytes = new Uint8Array(new SharedArrayBuffer(compressed.length));
+  bytes.set(compressed);
+  return analyser.loadCatalog(key, { encoded: { bytes, digest: "" }, protocol: "postgres", rules: { classifiers: [ssn] } });
+}
+
+const ssn: ClassifierSpec = { name: "ssn", entity: "US_SSN", columns: [], columnNames: ["ssn"] };
 
 function catalogOf(epoch: string, columns: readonly string[]): Catalog {
   return {
@@ -80,7 +93,7 @@ describe("analyser", () => {
   it("answers for the epoch asked for and no other", async () => {
     const analyser = start();
     await analyser.analyse(request("TABLE customers"));
-    analyser.setCatalog("orders", catalogOf("two", ["id"]));
+    await load(analyser, "orders", catalogOf("two", ["id"]));
     expect(analyser.cached(request("TABLE customers", "two"))).toBeUndefined();
     expect(await analyser.analyse(request("TABLE customers", "two"))).toMatchObject({
       statements: [{ columns: [{ name: "id" }] }],
@@ -138,12 +151,64 @@ describe("analyser", () => {
     const analyser = start();
     await eventually(analyser, "SELECT 1");
     const broken = { ...catalogOf("bad", []), relations: [null] } as unknown as Catalog;
-    analyser.setCatalog("broken", broken);
+    await expect(load(analyser, "broken", broken)).rejects.toMatchObject({ code: "catalog_unavailable" });
     await expect(analyser.analyse({ ...request("SELECT 2", "bad"), catalogKey: "broken" })).rejects.toMatchObject({
       code: "catalog_unavailable",
     });
     expect(await analyser.analyse(request("SELECT 3"))).toBeDefined();
     expect(warnings).toEqual([]);
+  });
+
+  it("answers with what this thread must know of a catalog, and labels it again when asked", async () => {
+    const analyser = start();
+    const { head, labels } = await load(analyser, "orders", catalogOf("two", ["id", "ssn"]));
+    expect(head).toMatchObject({ epoch: "two", serverVersion: 150_000 });
+    expect(columnLabels(labels).entitiesOf("public.customers.ssn")).toEqual(["US_SSN"]);
+    const epoch = "two" as CatalogEpoch; // a test's own
+    const again = await analyser.labelCatalog("orders", epoch, { classifiers: [{ ...ssn, columnNames: ["id"] }] });
+    expect([...columnLabels(again.labels).labelledColumns()]).toMatchObject([{ qualified: "public.customers.id" }]);
+    const former = "one" as CatalogEpoch; // a test's own
+    await expect(analyser.labelCatalog("orders", former, { classifiers: [] })).rejects.toMatchObject({
+      code: "catalog_unavailable",
+    });
+    analyser.forgetCatalog("orders");
+    await expect(analyser.labelCatalog("orders", epoch, { classifiers: [] })).rejects.toMatchObject({
+      code: "catalog_unavailable",
+    });
+  });
+
+  it("keeps the former catalog where the next one is none or takes too long, and gives a replaced worker all of them", async () => {
+    const analyser = start({ catalogLoadTimeoutMs: 5_000, analysisTimeoutMs: 15_000 });
+    await load(analyser, "archive", catalogOf("old", ["id"]));
+    await expect(load(analyser, "orders", { epoch: "none" })).rejects.toMatchObject({ code: "catalog_unavailable" });
+    await analyser.analyse(request("SELECT 1"));
+    for (let round = 0; round < 2; round++) {
+      const failed = analyser.analyse({
+        ...request(`EXECUTE p${round}`),
+        scope: { ...emptyScope, digest: "x", prepared: null as never },
+      });
+      await expect(failed).rejects.toMatchObject({ code: "analysis_unavailable" });
+    }
+    expect([analyser.hasCatalog("orders"), analyser.hasCatalog("archive")]).toEqual([true, true]);
+    expect(await analyser.analyse(request("TABLE customers"))).toMatchObject({ kind: "ok", epoch: "one" });
+    expect(await analyser.analyse({ ...request("TABLE customers", "old"), catalogKey: "archive" })).toMatchObject({
+      kind: "ok",
+      epoch: "old",
+    });
+  });
+
+  it("lets one principal wait with a share of the queue only, and others take their turns", async () => {
+    const analyser = start({ analysisQueuePerPrincipalMax: 8, analysisTimeoutMs: 15_000 });
+    const order: string[] = [];
+    const ask = (asker: string, text: string): Promise<unknown> =>
+      analyser.analyse({ ...request(text), asker }).then(() => order.push(asker));
+    const greedy = Promise.allSettled(Array.from({ length: 1_000 }, (_, at) => ask("greedy", `SELECT ${at}`)));
+    await Promise.all([ask("modest", "SELECT 'a'"), ask("modest", "SELECT 'b'")]);
+    const refused = (await greedy).filter(({ status }) => status === "rejected");
+    expect(refused.length).toBeGreaterThanOrEqual(990);
+    for (const one of refused) expect(one).toMatchObject({ reason: { code: "analysis_unavailable" } });
+    expect(order.indexOf("modest")).toBeLessThanOrEqual(2);
+    expect(order.lastIndexOf("modest")).toBeLessThanOrEqual(4);
   });
 
   it("bounds what waits", async () => {

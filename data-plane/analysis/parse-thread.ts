@@ -41,13 +41,8 @@ export class ParseThread {
     this.#worker.on("exit", () => this.end("broken", "exit"));
   }
 
-  /** Sends a message without an answer. */
-  tell(message: ToWorker): void {
-    this.#worker.postMessage(message);
-  }
-
   /** Sends a task; `answer` gets what comes back, or never if the thread ends before. */
-  ask(message: ToWorker & { readonly number: number }, answer: (message: FromWorker) => void): void {
+  ask(message: ToWorker, answer: (message: FromWorker) => void): void {
     this.#tasks.set(message.number, answer);
     this.#worker.postMessage(message);
   }

@@ -8,15 +8,18 @@ import type { DisabledPrincipal, PolicySpec, ResourceSpec, Snapshot } from "@slu
 import { systemClock, systemRandom } from "@sluice/core/system.ts";
 import type { SessionRecord } from "@sluice/events/session-events.ts";
 import type { Spool } from "@sluice/events/spool.ts";
+import type { LabelRules } from "@sluice/inspect/policy/label-rules.ts";
 import { catalogOf, effectOf, principal, statement } from "@sluice/inspect/policy/sample-input.ts";
 import type { Analysis, StatementModel } from "@sluice/inspect/sql/model.ts";
 import type { AgentLink, OpenTargetRequest, TargetConnection } from "@sluice/rpc/agent-link.ts";
+import { encodeCatalog } from "@sluice/rpc/encoded-catalog.ts";
 import type { SnapshotSource } from "@sluice/rpc/snapshot-source.ts";
 import { noGatewayMetrics } from "@sluice/telemetry/gateway-metrics.ts";
 import { noTraces } from "@sluice/telemetry/session-trace.ts";
 import pino from "pino";
 import { afterEach, describe, expect, test } from "vitest";
-import type { Analyser } from "../analysis/analyser.ts";
+import type { Analyser, CatalogToLoad } from "../analysis/analyser.ts";
+import { catalogFacts } from "../analysis/catalog-facts.ts";
 import type { GatewayParts } from "../gateway-parts.ts";
 import type { TokenVerifier } from "../identity/token-verifier.ts";
 import type { VerifiedToken } from "../identity/verified-token.ts";
@@ -107,10 +110,17 @@ class Bench {
         bench().targets.push(stream);
         return { stream, parameters: [["server_version", "15.0"]], cancel: () => bench().cancel() };
       },
-      readCatalog: () => Promise.resolve(catalogOf([])),
+      readCatalog: () => encodeCatalog(catalogOf([])),
       close: () => Promise.resolve(),
     };
-    const analyser = Object.assign({} as Analyser, { setCatalog: () => {}, cached: () => bench().analysis });
+    const analyser = Object.assign({} as Analyser, {
+      loadCatalog: async (_: string, { rules }: CatalogToLoad) => catalogFacts(catalogOf([]), rules),
+      labelCatalog: async (_: string, __: CatalogEpoch, rules: LabelRules) => catalogFacts(catalogOf([]), rules),
+      hasCatalog: () => true,
+      forgetCatalog: () => {},
+      cached: () => bench().analysis,
+      analyse: async () => bench().analysis,
+    });
     const catalogs = new Catalogs({ agentLink, analyser, policies, limits: all, clock: systemClock, log });
     const admission = new Admission(all);
     const spool: Partial<Spool> = {

@@ -2,7 +2,7 @@
 import { zstdCompressSync } from "node:zlib";
 import { expect, it } from "vitest";
 import { isCatalog } from "./catalog-shape.ts";
-import { CatalogDecoder } from "./catalog-transfer.ts";
+import { decodeCatalog } from "./catalog-transfer.ts";
 
 const column = { number: 1, name: "id", typeOid: 23 };
 const relation = {
@@ -92,16 +92,32 @@ it("takes no more rows than an agent reads", () => {
   expect(isCatalog(whole, "postgres", 9)).toBe(false);
 });
 
-it("does not parse what is small on the wire and endless in memory, and goes on with the next", async () => {
-  const decoder = new CatalogDecoder(128 * 1024 * 1024, 100_000);
+it("does not parse what is small on the wire and endless in memory, and goes on with the next", () => {
+  const bounds = { bytesMax: 128 * 1024 * 1024, rowsMax: 100_000 };
   // Three KiB that would become twenty million lists.
   const bomb = zstdCompressSync(Buffer.concat([Buffer.from('{"epoch":"e","relations":[[]'), Buffer.alloc(60_000_000, ",[]")]));
   expect(bomb.length).toBeLessThan(64 * 1024);
   const before = process.memoryUsage().heapUsed;
-  await expect(decoder.decode("k", [bomb], "postgres")).rejects.toMatchObject({ code: "catalog_unavailable" });
+  const unavailable = expect.objectContaining({ code: "catalog_unavailable" });
+  expect(() => decodeCatalog(bomb, "postgres", bounds)).toThrow(unavailable);
   expect(process.memoryUsage().heapUsed - before).toBeLessThan(200 * 1024 * 1024);
-  expect(await decoder.decode("k", [zstdCompressSync(JSON.stringify(whole))], "postgres")).toEqual(whole);
+  expect(decodeCatalog(zstdCompressSync(JSON.stringify(whole)), "postgres", bounds)).toEqual(whole);
   // A long text is one value, whatever it holds.
   const text = { ...whole, relations: [{ ...relation, definition: '[{,"\\'.repeat(4_000_000) }] };
-  expect(await decoder.decode("k", [zstdCompressSync(JSON.stringify(text))], "postgres")).toEqual(text);
+  expect(decodeCatalog(zstdCompressSync(JSON.stringify(text)), "postgres", bounds)).toEqual(text);
+  expect(() => decodeCatalog(zstdCompressSync(JSON.stringify(text)), "postgres", { ...bounds, bytesMax: 10_000 })).toThrow(
+    unavailable,
+  );
+});
+
+it.each([
+  ["is not compressed", Buffer.from(JSON.stringify(whole))],
+  ["is no JSON", zstdCompressSync("{")],
+  ["is of another protocol", zstdCompressSync(JSON.stringify({ ...whole, protocol: "mysql" }))],
+  ["lacks a part", zstdCompressSync(JSON.stringify({ ...whole, relations: undefined }))],
+  ["is no object", zstdCompressSync("null")],
+])("one that %s is not taken", (_, bytes) => {
+  expect(() => decodeCatalog(bytes, "postgres", { bytesMax: 1_000_000, rowsMax: 100 })).toThrow(
+    expect.objectContaining({ code: "catalog_unavailable" }),
+  );
 });

@@ -3,7 +3,6 @@
  * this one is at fault. What is wrong with the target itself is not tried again: another agent would meet it too.
  * Holds no secret and never says to an agent what a resource is, only its name.
  */
-import type { Catalog } from "@sluice/core/catalog.ts";
 import type { Clock } from "@sluice/core/clock.ts";
 import { GatewayError } from "@sluice/core/errors.ts";
 import type { Limits } from "@sluice/core/limits.ts";
@@ -11,10 +10,10 @@ import type { Random } from "@sluice/core/random.ts";
 import type { ResourceSpec } from "@sluice/core/snapshot.ts";
 import type { AgentLink, OpenTargetRequest, ReadCatalogRequest, TargetConnection } from "@sluice/rpc/agent-link.ts";
 import type { ControlLink } from "@sluice/rpc/control-link.ts";
+import { type EncodedCatalog, encodedCatalog } from "@sluice/rpc/encoded-catalog.ts";
 import type { NodeIdentity } from "@sluice/rpc/node-identity.ts";
 import type { Logger } from "pino";
 import { AgentFailure } from "./agent-fault.ts";
-import { CatalogDecoder } from "./catalog-transfer.ts";
 import type { LinkedAgent } from "./linked-agent.ts";
 import type { LinkedAgents } from "./linked-agents.ts";
 import { openSession } from "./open-session.ts";
@@ -39,14 +38,12 @@ const WANTED_PAUSE_MS = 1_000;
 /** `close` ends what is being opened or read; connections handed over belong to their holders. */
 export class RemoteAgentLink implements AgentLink {
   readonly #options: RemoteAgentLinkOptions;
-  readonly #catalogs: CatalogDecoder;
   readonly #closing = new AbortController();
   readonly #wantedAtMs = new Map<string, number>();
   #opening = 0;
 
   constructor(options: RemoteAgentLinkOptions) {
     this.#options = options;
-    this.#catalogs = new CatalogDecoder(options.limits.catalogBytesMax, options.limits.catalogRowsMax);
   }
 
   async openTarget(request: OpenTargetRequest): Promise<TargetConnection> {
@@ -65,11 +62,11 @@ export class RemoteAgentLink implements AgentLink {
     }
   }
 
-  async readCatalog(request: ReadCatalogRequest): Promise<Catalog> {
+  async readCatalog(request: ReadCatalogRequest): Promise<EncodedCatalog> {
     const { resource, database } = request;
     return await this.#withAnAgent(request, async (agent, signal) => {
       const pieces = await agent.readCatalog(resource.name, database, signal);
-      return await this.#catalogs.decode(JSON.stringify([resource.name, database]), pieces, resource.protocol);
+      return await encodedCatalog(pieces);
     });
   }
 

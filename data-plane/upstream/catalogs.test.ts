@@ -3,12 +3,15 @@ import type { Clock } from "@sluice/core/clock.ts";
 import { GatewayError } from "@sluice/core/errors.ts";
 import type { CatalogEpoch, SessionId } from "@sluice/core/ids.ts";
 import { defaultLimits } from "@sluice/core/limits.ts";
-import type { ResourceSpec, Snapshot } from "@sluice/core/snapshot.ts";
+import type { ClassifierSpec, ResourceSpec, Snapshot } from "@sluice/core/snapshot.ts";
 import { systemClock } from "@sluice/core/system.ts";
 import type { AgentLink, ReadCatalogRequest } from "@sluice/rpc/agent-link.ts";
+import type { LabelRules } from "@sluice/inspect/policy/label-rules.ts";
+import type { EncodedCatalog } from "@sluice/rpc/encoded-catalog.ts";
 import pino from "pino";
 import { afterEach, describe, expect, it } from "vitest";
-import type { Analyser } from "../analysis/analyser.ts";
+import type { Analyser, CatalogToLoad } from "../analysis/analyser.ts";
+import { type CatalogFacts, catalogFacts } from "../analysis/catalog-facts.ts";
 import { PolicyStore } from "../policy-watch/policy-store.ts";
 import { Catalogs } from "./catalogs.ts";
 import type { DdlAcrossGateways, DdlFollower } from "./ddl.ts";
@@ -26,12 +29,12 @@ const session = "s_1" as SessionId; // a test's own id
 
 /** A target whose catalog reads are answered one by one by the test. */
 class Reads {
-  readonly waiting: { resolve: (catalog: Catalog) => void; reject: (error: Error) => void }[] = [];
+  readonly waiting: { resolve: (catalog: EncodedCatalog) => void; reject: (error: Error) => void }[] = [];
   count = 0;
 
   readonly users: unknown[] = [];
 
-  read({ resource: { credential } }: ReadCatalogRequest): Promise<Catalog> {
+  read({ resource: { credential } }: ReadCatalogRequest): Promise<EncodedCatalog> {
     this.count += 1;
     this.users.push(credential.username);
     return new Promise((resolve, reject) => this.waiting.push({ resolve, reject }));
@@ -39,7 +42,7 @@ class Reads {
 
   async answer(epoch: string): Promise<void> {
     while (this.waiting.length === 0) await tick();
-    this.waiting.shift()!.resolve(catalog(epoch));
+    this.waiting.shift()!.resolve({ bytes: new Uint8Array(new SharedArrayBuffer(0)), digest: epoch });
     await tick();
   }
 
@@ -54,33 +57,76 @@ const catalog = (epoch: string): Catalog => ({
   epoch: epoch as CatalogEpoch, // a test's own epoch
   protocol: "postgres",
   serverVersion: 150_000,
-  relations: [],
+  relations: [
+    {
+      oid: 1,
+      schema: "public",
+      name: "customers",
+      kind: "table",
+      system: false,
+      columns: [{ number: 1, name: "ssn", typeOid: 25 }],
+      parents: [],
+      estimatedRows: 1,
+      hiddenFunctions: [],
+    },
+  ],
   functions: [],
   builtinFunctions: [],
   userOperators: [],
   userTypes: [],
 });
 
+/** A worker that keeps what it is given, at its word; how often it had to do something. */
+class Worker {
+  readonly loaded: string[] = [];
+  readonly labelled: string[] = [];
+  readonly kept = new Set<string>();
+  labelling: Promise<void> = Promise.resolve();
+
+  hasCatalog(key: string): boolean {
+    return this.kept.has(key);
+  }
+
+  async loadCatalog(key: string, { encoded, rules }: CatalogToLoad): Promise<CatalogFacts> {
+    this.loaded.push(encoded.digest);
+    this.kept.add(key);
+    return catalogFacts(catalog(encoded.digest), rules);
+  }
+
+  async labelCatalog(key: string, epoch: CatalogEpoch, rules: LabelRules): Promise<CatalogFacts> {
+    await this.labelling;
+    this.labelled.push(epoch);
+    if (!this.kept.has(key)) throw new GatewayError("catalog_unavailable", "It is not kept.");
+    return catalogFacts(catalog(epoch), rules);
+  }
+
+  forgetCatalog(key: string): void {
+    this.kept.delete(key);
+  }
+}
+
 const tick = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 2));
 const opened: Catalogs[] = [];
 
 interface Started {
   readonly reads: Reads;
+  readonly worker: Worker;
   readonly catalogs: Catalogs;
   readonly entry: ReturnType<Catalogs["entry"]>;
   /** Puts other resources in force. */
-  readonly declare: (resources: readonly ResourceSpec[]) => void;
+  readonly declare: (resources: readonly ResourceSpec[], classifiers?: readonly ClassifierSpec[]) => void;
 }
 
 function start(more: { catalogWaitMs?: number; clock?: Clock; ddl?: DdlAcrossGateways } = {}): Started {
   const reads = new Reads();
+  const worker = new Worker();
   let publish: (next: Snapshot) => void = () => {};
   const source = { current: snapshot, subscribe: (listener: typeof publish) => ((publish = listener), () => {}) };
   const policies = new PolicyStore(source, pino({ level: "silent" }));
   const catalogs = new Catalogs({
     // Only what catalogs use of each part.
     agentLink: { readCatalog: (request: ReadCatalogRequest) => reads.read(request) } as unknown as AgentLink,
-    analyser: { setCatalog: () => {} } as unknown as Analyser,
+    analyser: worker as unknown as Analyser,
     policies,
     ...(more.ddl === undefined ? {} : { ddl: more.ddl }),
     limits: { ...defaultLimits, catalogWaitMs: more.catalogWaitMs ?? 2_000 },
@@ -88,8 +134,9 @@ function start(more: { catalogWaitMs?: number; clock?: Clock; ddl?: DdlAcrossGat
     log: pino({ level: "silent" }),
   });
   opened.push(catalogs);
-  const declare = (resources: readonly ResourceSpec[]): void => publish({ ...snapshot, version: "2", resources });
-  return { reads, catalogs, entry: catalogs.entry(resource, "orders"), declare };
+  const declare: Started["declare"] = (resources, classifiers = []) =>
+    publish({ ...snapshot, version: "2", resources, classifiers });
+  return { reads, worker, catalogs, entry: catalogs.entry(resource, "orders"), declare };
 }
 
 afterEach(() => {
@@ -164,6 +211,66 @@ describe("CatalogEntry", () => {
     await reads.answer("b");
     await early;
     expect(entry.current?.catalog.epoch).toBe("b");
+  });
+});
+
+describe("labels", () => {
+  const ssn: ClassifierSpec = { name: "ssn", entity: "US_SSN", columns: [], columnNames: ["ssn"] };
+
+  it("are not made again while neither catalog nor classifiers have changed", async () => {
+    const { reads, worker, entry, declare } = start();
+    void entry.refresh();
+    await reads.answer("a");
+    const state = entry.current;
+    void entry.refresh();
+    await reads.answer("a");
+    declare([{ ...resource, labels: { of: "another snapshot" } }]);
+    expect(entry.current).toBe(state);
+    expect([worker.loaded, worker.labelled]).toEqual([["a"], []]);
+    // A worker that was lost over it has given it up.
+    worker.kept.clear();
+    void entry.refresh();
+    await reads.answer("a");
+    expect(worker.loaded).toEqual(["a", "a"]);
+  });
+
+  it("are made again when the classifiers change, and nothing is judged meanwhile", async () => {
+    const { reads, worker, entry, declare } = start();
+    void entry.refresh();
+    await reads.answer("a");
+    expect(entry.current?.labels.hasLabels).toBe(false);
+    const labelling = Promise.withResolvers<void>();
+    worker.labelling = labelling.promise;
+    declare([resource], [ssn]);
+    expect(entry.current).toBeUndefined();
+    const waiting = entry.wait();
+    await tick();
+    expect(entry.current).toBeUndefined();
+    labelling.resolve();
+    expect((await waiting).labels.entitiesOf("public.customers.ssn")).toEqual(["US_SSN"]);
+    expect([reads.count, worker.labelled]).toEqual([1, ["a"]]);
+  });
+
+  it("are made from a new read when the worker has lost the catalog", async () => {
+    const { reads, worker, entry, declare } = start();
+    void entry.refresh();
+    await reads.answer("a");
+    worker.kept.clear();
+    declare([resource], [ssn]);
+    const waiting = entry.wait();
+    await reads.answer("a");
+    expect((await waiting).labels.hasLabels).toBe(true);
+    expect(worker.loaded).toEqual(["a", "a"]);
+  });
+
+  it("are forgotten with their entry", async () => {
+    const { reads, worker, entry, declare } = start();
+    const reading = entry.refresh().catch((error: unknown) => error);
+    await tick();
+    declare([]);
+    await reads.answer("a");
+    await reading;
+    expect([entry.current, [...worker.kept]]).toEqual([undefined, []]);
   });
 });
 

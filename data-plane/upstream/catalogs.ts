@@ -1,26 +1,31 @@
 /**
- * The catalogs of all targets this gateway serves, with the labels that classifiers give their columns. One entry per resource
- * and database, shared by all sessions; read through the agent, refreshed by time, after DDL, and when the wire names a relation
+ * What this gateway knows of its targets' catalogs: which one is in force and the labels that classifiers give its columns; the
+ * catalogs themselves are the analysis worker's. One entry per resource and database, shared by all sessions; read through the agent, refreshed by time, after DDL, and when the wire names a relation
  * that is not in it. While DDL is under way, here or on another gateway, the entry is dirty: what it says may already be wrong.
  */
-import type { Catalog } from "@sluice/core/catalog.ts";
 import type { Clock } from "@sluice/core/clock.ts";
 import { GatewayError, toGatewayError } from "@sluice/core/errors.ts";
 import type { SessionId } from "@sluice/core/ids.ts";
 import type { Limits } from "@sluice/core/limits.ts";
-import type { ResourceSpec } from "@sluice/core/snapshot.ts";
-import { type ColumnLabels, labelColumns } from "@sluice/inspect/policy/labels.ts";
+import type { ResourceSpec, Snapshot } from "@sluice/core/snapshot.ts";
+import { type ColumnLabels, columnLabels } from "@sluice/inspect/policy/labels.ts";
+import type { LabelRules } from "@sluice/inspect/policy/label-rules.ts";
 import type { AgentLink } from "@sluice/rpc/agent-link.ts";
+import type { BindingsSink } from "@sluice/rpc/bindings.ts";
+import type { EncodedCatalog } from "@sluice/rpc/encoded-catalog.ts";
 import type { Logger } from "pino";
 import type { Analyser } from "../analysis/analyser.ts";
+import type { CatalogFacts, CatalogHead } from "../analysis/catalog-facts.ts";
 import type { PolicyStore } from "../policy-watch/policy-store.ts";
+import { CatalogWatch } from "./catalog-watch.ts";
+import { BoundColumns } from "./column-bindings.ts";
 import type { DdlAcrossGateways, DdlScope } from "./ddl.ts";
 
 export interface CatalogState {
-  readonly catalog: Catalog;
+  readonly catalog: CatalogHead;
   readonly labels: ColumnLabels;
   /** Relations by OID: what the wire's column origins are looked up in. */
-  readonly relationKinds: ReadonlyMap<number, RelationKind>;
+  readonly relationKinds: { get(oid: number): RelationKind | undefined };
 }
 
 export type RelationKind = "base" | "view" | "system";
@@ -35,9 +40,12 @@ export class Catalogs {
   readonly #marks = new Map<string, DdlScope>();
   readonly #stopWatching: () => void;
   readonly #stopFollowing: (() => void) | undefined;
+  readonly #bindings: BoundColumns;
+  #made = 0;
 
   constructor(parts: CatalogParts) {
     this.#parts = parts;
+    this.#bindings = new BoundColumns({ ...parts, sink: parts.bindings ?? { report: () => undefined } });
     this.#stopWatching = parts.policies.onChange(() => this.#forgetGone());
     this.#stopFollowing = parts.ddl?.follow(this);
   }
@@ -47,7 +55,8 @@ export class Catalogs {
     const key = JSON.stringify([resource.name, database, resource.target.host, resource.target.port]);
     let entry = this.#entries.get(key);
     if (entry === undefined) {
-      entry = new CatalogEntry(key, resource, database, this.#parts, this);
+      // A key of its own: what a former entry of the same name still has under way is not this one's.
+      entry = new CatalogEntry(`${key}${(this.#made += 1)}`, resource, database, { ...this.#parts, bound: this.#bindings }, this);
       this.#entries.set(key, entry);
       for (const [mark, scope] of this.#marks) if (this.#concerns(scope, entry)) entry.mark(mark);
     }
@@ -66,7 +75,21 @@ export class Catalogs {
     for (const entry of this.#entries.values()) entry.unmark(mark);
   }
 
+  /** Columns that are labelled here and that the control plane has not published yet. */
+  get bindingsPending(): number {
+    return this.#bindings.pending;
+  }
+
+  /** How long ago each database's structure was last known to be what is in force here. Seconds. */
+  ages(): Iterable<readonly [resource: string, seconds: number]> {
+    const ages = new Map<string, number>();
+    for (const { scope, ageMs } of this.#entries.values())
+      ages.set(scope.resource, Math.max(ages.get(scope.resource) ?? 0, ageMs / 1_000));
+    return ages;
+  }
+
   close(): void {
+    this.#bindings.close();
     this.#stopWatching();
     this.#stopFollowing?.();
     for (const entry of this.#entries.values()) entry.close();
@@ -96,37 +119,56 @@ export interface CatalogParts {
   readonly policies: PolicyStore;
   /** Absent: this gateway is alone. */
   readonly ddl?: DdlAcrossGateways;
+  /** Who is told of columns that keep their label. Absent: nobody; they are remembered here alone. */
+  readonly bindings?: BindingsSink;
   readonly limits: Limits;
   readonly clock: Clock;
   readonly log: Logger;
 }
 
+type EntryParts = CatalogParts & { readonly bound: BoundColumns };
+
 export class CatalogEntry {
   readonly key: string;
   readonly #resource: ResourceSpec;
   readonly #database: string;
-  readonly #parts: CatalogParts;
+  readonly #parts: EntryParts;
+  readonly #watch: CatalogWatch;
   readonly #all: Pick<Catalogs, "begin" | "end">;
   readonly #abort = new AbortController();
   /** DDL that is under way in this database. */
   readonly #marks = new Set<string>();
   readonly #timer: NodeJS.Timeout;
   #state: CatalogState | undefined;
-  #labelledFor: unknown;
+  /** Digest of what was read last, and the rules that `#state` was labelled by. */
+  #digest: string | undefined;
+  #labelledBy: string | undefined;
+  /** The published bindings that `#state` was labelled by. */
+  #boundBy: string | undefined;
+  #labelling: Promise<void> | undefined;
   #reading: Promise<void> | undefined;
   #readAgain = false;
   #readAtMs = Number.NEGATIVE_INFINITY;
   #staleSinceDdl = false;
   #changes = 0;
 
-  constructor(key: string, resource: ResourceSpec, database: string, parts: CatalogParts, all: Pick<Catalogs, "begin" | "end">) {
+  constructor(key: string, resource: ResourceSpec, database: string, parts: EntryParts, all: Pick<Catalogs, "begin" | "end">) {
     this.key = key;
     this.#resource = resource;
     this.#database = database;
     this.#parts = parts;
     this.#all = all;
-    this.#timer = setInterval(() => this.#refreshQuietly(), parts.limits.catalogRefreshMs);
+    this.#timer = setInterval(() => this.#refreshInTime(), parts.limits.catalogRefreshMs);
     this.#timer.unref();
+    const { watchCatalog } = parts.agentLink;
+    this.#watch = new CatalogWatch({
+      ...parts,
+      watch: watchCatalog === undefined ? undefined : (request) => watchCatalog.call(parts.agentLink, request),
+      resource: () => this.declared,
+      database,
+      began: () => this.#refreshQuietly(),
+      changed: () => this.changedElsewhere(),
+    });
   }
 
   get scope(): DdlScope {
@@ -144,15 +186,17 @@ export class CatalogEntry {
     return now !== undefined && now.target.host === host && now.target.port === port ? now : undefined;
   }
 
-  /** What is known now, labels by the policy in force; undefined before the first read, and while a refresh after DDL is under way. */
+  /** What is known now, labels by the policy in force; undefined before the first read, while a refresh after DDL or new labels are under way. */
   get current(): CatalogState | undefined {
     const state = this.#state;
     if (state === undefined || (this.#staleSinceDdl && this.#marks.size === 0)) return undefined;
-    const snapshot = this.#parts.policies.current.snapshot;
-    if (this.#labelledFor === snapshot) return state;
-    this.#labelledFor = snapshot;
-    this.#state = stateOf(state.catalog, labelColumns(snapshot.classifiers, state.catalog));
-    return this.#state;
+    if (this.#labelledBy === labelRulesOf(this.#parts.policies.current.snapshot).key) {
+      // What is bound elsewhere is labelled here by its name already, or was never seen here: nobody needs to wait.
+      if (this.#boundBy !== this.#parts.bound.version(this.scope)) this.#labelQuietly();
+      return state;
+    }
+    this.#labelQuietly();
+    return undefined;
   }
 
   /** DDL of some session is not yet committed and read: static knowledge may be wrong. */
@@ -174,7 +218,7 @@ export class CatalogEntry {
       if (state !== undefined) return state;
       const remainingMs = deadlineMs - this.#parts.clock.monotonicMs();
       if (remainingMs <= 0) break;
-      const round = this.refresh().catch((error: unknown) => {
+      const round = (this.#labelling ?? this.refresh()).catch((error: unknown) => {
         failure = error;
       });
       await Promise.race([round, sleep(remainingMs)]);
@@ -234,6 +278,19 @@ export class CatalogEntry {
     this.#refreshQuietly();
   }
 
+  /** The structure was changed past every gateway: nothing here is certain until it is read. */
+  changedElsewhere(): void {
+    const mark = "changed elsewhere";
+    this.mark(mark);
+    this.unmark(mark);
+  }
+
+  /** How long ago what is in force here was known to be so; Infinity before the first read. */
+  get ageMs(): number {
+    const knownMs = this.dirty ? this.#readAtMs : Math.max(this.#readAtMs, this.#watch.standing?.atMs ?? Number.NEGATIVE_INFINITY);
+    return this.#parts.clock.monotonicMs() - knownMs;
+  }
+
   /** The wire named a relation that is not in the catalog. */
   unknownRelation(): void {
     if (this.#parts.clock.monotonicMs() - this.#readAtMs > REFRESH_PAUSE_MS) this.#refreshQuietly();
@@ -249,7 +306,17 @@ export class CatalogEntry {
 
   close(): void {
     clearInterval(this.#timer);
+    this.#watch.close();
     this.#abort.abort();
+    this.#parts.analyser.forgetCatalog(this.key);
+  }
+
+  /** A database that is watched needs no reading while nothing changes, but for what no look shows. */
+  #refreshInTime(): void {
+    const { clock, limits } = this.#parts;
+    const isRecent = clock.monotonicMs() - this.#readAtMs < limits.catalogWatchedRefreshMs;
+    if (isRecent && !this.dirty && this.#watch.standing !== undefined) return;
+    this.#refreshQuietly();
   }
 
   #refreshQuietly(): void {
@@ -269,27 +336,96 @@ export class CatalogEntry {
       const resource = this.declared;
       if (resource === undefined) throw new GatewayError("resource_unknown", "The resource is not declared any more.");
       const signal = AbortSignal.any([this.#abort.signal, AbortSignal.timeout(this.#parts.limits.catalogReadTimeoutMs)]);
-      const catalog = await this.#parts.agentLink.readCatalog({ resource, database: this.#database, signal });
-      this.#parts.analyser.setCatalog(this.key, catalog);
-      const snapshot = this.#parts.policies.current.snapshot;
-      this.#labelledFor = snapshot;
-      this.#state = stateOf(catalog, labelColumns(snapshot.classifiers, catalog));
+      await this.#take(await this.#parts.agentLink.readCatalog({ resource, database: this.#database, signal }));
       this.#readAtMs = this.#parts.clock.monotonicMs();
       if (openDdl === 0 && !this.#readAgain && this.#marks.size === 0) this.#staleSinceDdl = false;
     } while (this.#readAgain);
   }
+
+  /** Has the worker keep what was read; nothing is done for what it has already. */
+  async #take(encoded: EncodedCatalog): Promise<void> {
+    const { analyser } = this.#parts;
+    const { key, boundBy, rules } = await this.#rules();
+    const isLabelled = this.#labelledBy === key && this.#boundBy === boundBy;
+    if (this.#digest === encoded.digest && isLabelled && analyser.hasCatalog(this.key)) return;
+    const facts = await analyser.loadCatalog(this.key, { encoded, protocol: this.#resource.protocol, rules });
+    if (this.#abort.signal.aborted) {
+      analyser.forgetCatalog(this.key);
+      this.#abort.signal.throwIfAborted();
+    }
+    this.#digest = encoded.digest;
+    this.#put(facts, key, boundBy);
+  }
+
+  /** What columns are labelled by now: what the classifiers say, and every column that was labelled before. */
+  async #rules(): Promise<{ readonly key: string; readonly boundBy: string; readonly rules: LabelRules }> {
+    const { bound, policies } = this.#parts;
+    await bound.settled(this.scope);
+    const { key, rules } = labelRulesOf(policies.current.snapshot);
+    return { key, boundBy: bound.version(this.scope), rules: { ...rules, bindings: bound.of(this.scope) } };
+  }
+
+  #put({ head, labels: flat }: CatalogFacts, labelledBy: string, boundBy: string): void {
+    const labels = columnLabels(flat);
+    this.#labelledBy = labelledBy;
+    this.#boundBy = boundBy;
+    this.#state = stateOf(head, labels);
+    this.#parts.bound.saw(this.scope, { labels, ...(head.databaseOid === undefined ? {} : { databaseOid: head.databaseOid }) });
+  }
+
+  /** The classifiers changed: until the worker has labelled again, nothing is judged. */
+  #labelQuietly(): void {
+    this.#labelling ??= this.#label()
+      .catch((error: unknown) => {
+        this.#digest = undefined; // the next read starts from nothing
+        this.#refreshQuietly();
+        this.#parts.log.warn(
+          { err: error, resource: this.#resource.name },
+          "the catalog could not be labelled; it is read again",
+        );
+      })
+      .finally(() => {
+        this.#labelling = undefined;
+      });
+  }
+
+  async #label(): Promise<void> {
+    const state = this.#state;
+    if (state === undefined) return;
+    const { key, boundBy, rules } = await this.#rules();
+    const facts = await this.#parts.analyser.labelCatalog(this.key, state.catalog.epoch, rules);
+    // A read may have brought another catalog, with labels of its own, meanwhile.
+    if (this.#state === state) this.#put(facts, key, boundBy);
+  }
 }
 
-/** A catalog with its labels, and what each OID is to the wire. */
-export function stateOf(catalog: Catalog, labels: ColumnLabels): CatalogState {
-  const relationKinds = new Map<number, RelationKind>();
-  for (const relation of catalog.relations) {
-    if (relation.system) relationKinds.set(relation.oid, "system");
-    else if (relation.kind === "view" || relation.kind === "matview") relationKinds.set(relation.oid, "view");
-    else relationKinds.set(relation.oid, "base");
-  }
-  return { catalog, labels, relationKinds };
+/** What the gateway's thread knows of a catalog: nothing of it is looked through here. */
+export function stateOf(catalog: CatalogHead, labels: ColumnLabels): CatalogState {
+  return { catalog, labels, relationKinds: { get: (oid) => wireKind(labels.relationKind(oid)) } };
 }
+
+function wireKind(relation: ReturnType<ColumnLabels["relationKind"]>): RelationKind | undefined {
+  if (relation === undefined) return undefined;
+  if (relation.system) return "system";
+  return relation.kind === "view" || relation.kind === "matview" ? "view" : "base";
+}
+
+/** What a policy says about labels, and a text that is the same for the same rules. */
+function labelRulesOf(snapshot: Snapshot): { readonly key: string; readonly rules: LabelRules } {
+  const known = labelRules.get(snapshot);
+  if (known !== undefined) return known;
+  const classifiers = snapshot.classifiers.map(({ name, entity, columns, columnNames }) => ({
+    name,
+    entity,
+    columns,
+    columnNames,
+  }));
+  const made = { key: JSON.stringify(classifiers), rules: { classifiers } };
+  labelRules.set(snapshot, made);
+  return made;
+}
+
+const labelRules = new WeakMap<Snapshot, ReturnType<typeof labelRulesOf>>();
 
 function sleep(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms).unref());
