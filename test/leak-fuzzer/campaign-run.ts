@@ -98,13 +98,17 @@ export class Campaign {
         const batch: Statement[] = [];
         while (batch.length < BATCH_STATEMENTS) batch.push(...steps.next());
         const texts = batch.map((statement) => ({ sql: textOf(statement), form: statement.form }));
-        const { answers, difference } = await comparePair(pair, place, texts);
+        const { answers, difference, cutShort } = await comparePair(pair, place, texts);
         const compared = difference === undefined ? answers.length : difference.at;
         for (const [at, answer] of answers.slice(0, compared).entries()) this.coverage.add(batch[at]!, outcomeOf(answer));
         this.compared += compared;
         sent.push(...batch.slice(0, (difference?.at ?? answers.length) + 1));
         if (difference !== undefined) {
-          await this.#found(place, seed, sent);
+          await this.#found(place, seed, sent, difference);
+          return;
+        }
+        if (cutShort) {
+          this.coverage.cutShort += 1;
           return;
         }
         if (pair.left.isClosed) {
@@ -128,12 +132,14 @@ export class Campaign {
     return seen;
   }
 
-  async #found(place: Place, seed: number, statements: readonly Statement[]): Promise<void> {
+  async #found(place: Place, seed: number, statements: readonly Statement[], first: Difference): Promise<void> {
     const texts = statements.map((statement) => ({ sql: textOf(statement), form: statement.form }));
     const again = await this.#steadily(place, texts);
     const last = texts.at(-1)!.sql;
     if (again === undefined) {
-      this.unsteady.push(`does not always come: seed ${seed}: ${last}`);
+      this.unsteady.push(
+        `does not always come: seed ${seed}: ${last}\n    ${printable(first.left)}\n    ${printable(first.right)}`,
+      );
       return;
     }
     const control = again.marker === undefined ? await replay(place, texts.slice(0, again.at + 1), true) : undefined;

@@ -67,7 +67,7 @@ async function main(): Promise<boolean> {
     `${result.compared} statements compared in ${result.seconds.toFixed(0)} s (${(result.compared / result.seconds).toFixed(0)}/s)`,
   );
   say(
-    `${(100 * coverage.answered).toFixed(1)} % permitted with rows; ${coverage.refused} of ${coverage.work} refused, ${coverage.failed} failed, ${coverage.ended} sessions ended`,
+    `${(100 * coverage.answered).toFixed(1)} % permitted with rows; ${coverage.refused} of ${coverage.work} refused, ${coverage.failed} failed, ${coverage.ended} sessions ended, ${coverage.cutShort} cut short by a catalog that was being read`,
   );
   for (const line of result.unsteady) say(`UNSTEADY ${line}`);
   const precision = await measurePrecision({ fuzz, gateway, seed: Number(values.seed), statements: 1_500 });

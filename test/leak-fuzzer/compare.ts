@@ -46,6 +46,8 @@ export async function closePair(pair: Pair): Promise<void> {
 export interface Compared {
   readonly answers: readonly (readonly WireMessage[])[];
   readonly difference: Difference | undefined;
+  /** A side could not be judged because the catalog was being read: from there on the two went different ways. */
+  readonly cutShort: boolean;
 }
 
 /** Sends the statements to both and compares answer by answer, up to the first that differ. */
@@ -53,11 +55,15 @@ export async function comparePair(pair: Pair, place: Place, statements: readonly
   const [left, right] = await Promise.all([exchange(pair.left, statements), exchange(pair.right, statements)]);
   for (let at = 0; at < Math.max(left.length, right.length); at++) {
     const [one, other] = [comparable(left[at] ?? [], place.lastOid), comparable(right[at] ?? [], place.lastOid)];
-    if (one !== other) return { answers: left, difference: { at, left: one, right: other } };
+    if (one !== other) {
+      if ([one, other].some((answer) => answer.includes('"code":"catalog_unavailable"')))
+        return { answers: left.slice(0, at), difference: undefined, cutShort: true };
+      return { answers: left, difference: { at, left: one, right: other }, cutShort: false };
+    }
     const marker = findMarker(place.kind, one, statements.map(({ sql }) => sql).join(" "));
-    if (marker !== undefined) return { answers: left, difference: { at, left: one, right: other, marker } };
+    if (marker !== undefined) return { answers: left, difference: { at, left: one, right: other, marker }, cutShort: false };
   }
-  return { answers: left, difference: undefined };
+  return { answers: left, difference: undefined, cutShort: false };
 }
 
 /** The same statements on fresh sessions. `control`: on databases that hold equal values. */
@@ -71,7 +77,8 @@ export async function replay(
   try {
     // One after the other: what is looked for must not hang on what was under way at the same time.
     for (const [at, statement] of statements.entries()) {
-      const { difference } = await comparePair(pair, place, [statement]);
+      const { difference, cutShort } = await comparePair(pair, place, [statement]);
+      if (cutShort) return undefined;
       if (difference !== undefined && !(control && difference.marker !== undefined)) return { ...difference, at };
     }
     return undefined;

@@ -28,6 +28,8 @@ export class Coverage {
   withRows = 0;
   refused = 0;
   failed = 0;
+  /** Sessions given up because one side could not be judged at that moment. */
+  cutShort = 0;
   /** Sessions that the gateway ended. */
   ended = 0;
 

@@ -2,7 +2,7 @@
  * The one place that says what of an answer is left out when two answers are compared: what is random, and numbers that the server
  * gives out in the order in which things are made in the whole cluster. Nothing that could come from a row may be named here.
  *
- * - ids of decisions (`d_` and 22 letters), in errors;
+ * - ids of decisions and sessions (`d_` or `s_` and 22 letters), in errors and in the application name;
  * - OIDs of relations and types made by the statements themselves, in RowDescription and ParameterDescription;
  * - the number in `pg_temp_3`, the session's own temporary schema;
  * - the process id in a notification.
@@ -14,7 +14,7 @@ export function comparable(messages: readonly WireMessage[], lastOid: number): s
   return messages
     .map(({ type, body }) => `${type}:${edited(type, body, lastOid).toString("latin1")}`)
     .join(" | ")
-    .replaceAll(/\bd_[A-Za-z0-9_-]{22}/g, "d_")
+    .replaceAll(/\b([ds]_)[A-Za-z0-9_-]{22}/g, "$1")
     .replaceAll(/pg_temp_\d+/g, "pg_temp_");
 }
 

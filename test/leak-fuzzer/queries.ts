@@ -161,12 +161,14 @@ export class Queries {
     const chance = this.#chance;
     const inside = this.any(deeper(context), sorts);
     // Now and then it takes the name of a table, which it then hides.
-    const hides = chance.percent(25);
-    const name = hides ? chance.pick(["customers", "orders", "people"]) : `w${chance.below(9)}`;
-    const renames = chance.percent(30);
-    const columns = inside.columns.map((column, at) => (renames ? { ...column, written: `r${at}` } : column));
+    const hidden = chance.percent(25) ? chance.pick(hideable) : undefined;
+    const name = hidden?.name ?? `w${chance.below(9)}`;
+    const renames = hidden !== undefined || chance.percent(30);
+    const columns = inside.columns.map((column, at) =>
+      renames ? { ...column, written: hidden?.columns[at] ?? `r${at}` } : column,
+    );
     const shape = renames ? `(${columns.map(({ written }) => written).join(", ")})` : "";
-    const feature = hides ? "CTE that hides a table" : "CTE";
+    const feature = hidden !== undefined ? "CTE that hides a table" : "CTE";
     const outer = this.any(
       { ...deeper(context), named: [{ name, columns, feature }, ...context.named.filter((known) => known.name !== name)] },
       sorts,
@@ -323,3 +325,10 @@ export class Queries {
 function outputColumn(item: Node, at: number): Column {
   return { written: `c${at + 1}`, sort: item.sort === "item" ? "mood" : item.sort, guarded: item.guarded };
 }
+
+/** Tables that WITH queries take the name of, and unprotected columns of theirs. */
+const hideable: readonly { readonly name: string; readonly columns: readonly string[] }[] = [
+  { name: "customers", columns: ["name", "region", "balance"] },
+  { name: "orders", columns: ["remark", "id", "total"] },
+  { name: "people", columns: ["full_name", "id"] },
+];
