@@ -183,6 +183,7 @@ async function start(options: GatewayNodeOptions, started: Started): Promise<Omi
     spool,
     cancelKeys,
     ddl: peers.ddl,
+    bindings: { report: (report) => control.boundColumns(report) },
     metrics,
     ...(options.traces === undefined ? {} : { traces: options.traces }),
   });
@@ -275,6 +276,8 @@ function factsOf({ snapshots, agentLinks, spool, gateway }: NodeParts, controlPl
     controlPlanes,
     agentSessions: () => agentLinks.links().map(({ name, sessions }) => [name, sessions] as const),
     draining: () => gateway()?.draining ?? false,
+    catalogAges: () => gateway()?.catalogAges ?? [],
+    bindingsPending: () => gateway()?.bindingsPending ?? 0,
     analysesWaiting: () => gateway()?.analysesWaiting ?? 0,
   };
 }

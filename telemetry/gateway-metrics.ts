@@ -32,6 +32,10 @@ export interface GatewayFacts {
   readonly controlPlanes: () => number;
   readonly agentSessions: () => Iterable<readonly [agent: string, sessions: number]>;
   readonly draining: () => boolean;
+  /** Seconds since each resource's structure was last known to be what statements are judged by; Infinity before it is known. */
+  readonly catalogAges: () => Iterable<readonly [resource: string, seconds: number]>;
+  /** Labelled columns that the control plane does not keep yet. */
+  readonly bindingsPending: () => number;
   /** Statements that wait for an analysis. */
   readonly analysesWaiting: () => number;
 }
@@ -72,6 +76,13 @@ export function createGatewayMetrics(meter: Meter, facts: GatewayFacts): Gateway
   ]);
   const unanalysed = meter.counter("sluice_analyses_refused_total", "Statements that could not be analysed, by code.", ["code"]);
   meter.gauge("sluice_analyses_waiting", "Statements that wait for an analysis.", facts.analysesWaiting);
+  meter.gauges(
+    "sluice_catalog_age_seconds",
+    "Since a resource's structure was last known to be what statements are judged by.",
+    "resource",
+    facts.catalogAges,
+  );
+  meter.gauge("sluice_bindings_pending", "Labelled columns that the control plane does not keep yet.", facts.bindingsPending);
   meter.gauge("sluice_draining", "1 while it takes no new sessions.", () => (facts.draining() ? 1 : 0));
   return {
     connectionRefused: (code) => refused(1, code),

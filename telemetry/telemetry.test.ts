@@ -23,6 +23,8 @@ const facts: GatewayFacts = {
   controlPlanes: () => 2,
   agentSessions: () => [["agent-1", 2]],
   draining: () => false,
+  catalogAges: () => [["orders", 2]],
+  bindingsPending: () => 3,
   analysesWaiting: () => 0,
 };
 

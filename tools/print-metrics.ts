@@ -64,6 +64,8 @@ ${[
       controlPlanes: none,
       agentSessions: none,
       draining: none,
+      catalogAges: none,
+      bindingsPending: none,
       analysesWaiting: none,
     }),
   ),

@@ -105,6 +105,8 @@ async function start(options: StartOptions, started: Started): Promise<ReadyFile
     controlPlanes: () => 1,
     agentSessions: () => [],
     draining: () => gateway?.draining ?? false,
+    catalogAges: () => gateway?.catalogAges ?? [],
+    bindingsPending: () => gateway?.bindingsPending ?? 0,
     analysesWaiting: () => gateway?.analysesWaiting ?? 0,
   });
   const serving = await startGateway({
@@ -113,6 +115,14 @@ async function start(options: StartOptions, started: Started): Promise<ReadyFile
     certificate: certificateOf(config, controlPlane),
     snapshots: controlPlane.snapshots,
     agentLink,
+    bindings: {
+      report: (report) => {
+        // Said again until a snapshot has it.
+        controlPlane
+          .takeBindings({ name: "gateway", labels: {} }, report)
+          .catch((error: unknown) => log.warn({ err: error }, "labelled columns could not be kept yet"));
+      },
+    },
     spool,
     metrics,
     traces,

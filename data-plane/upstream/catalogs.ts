@@ -287,7 +287,9 @@ export class CatalogEntry {
 
   /** How long ago what is in force here was known to be so; Infinity before the first read. */
   get ageMs(): number {
-    const knownMs = this.dirty ? this.#readAtMs : Math.max(this.#readAtMs, this.#watch.standing?.atMs ?? Number.NEGATIVE_INFINITY);
+    const knownMs = this.dirty
+      ? this.#readAtMs
+      : Math.max(this.#readAtMs, this.#watch.standing?.atMs ?? Number.NEGATIVE_INFINITY);
     return this.#parts.clock.monotonicMs() - knownMs;
   }
 
