@@ -245,13 +245,42 @@ describe("policy explain", () => {
     expect(fake.calls.map(({ body }) => body)).toEqual([{ lines: [{ id: "b", as: { sub: "a" }, resource: "r", sql: ["x"] }] }]);
   });
 
-  it("names the line of a batch that is wrong and asks nothing", async () => {
-    const standardInput =
-      '{"id":1,"as":{"sub":"a"},"resource":"r","sql":"x"}\n\n{"id":2,"as":{"sub":"a"},"resource":"r","sql":[]}\n';
+  it("names what is wrong with a line in its answer and asks the others", async () => {
+    fake.answers = {
+      "PolicyService/ExplainBatch": (body) => {
+        const asked = (body as { lines: { id: number }[] }).lines;
+        return { body: { lines: asked.map(({ id }) => ({ id, effect: "allow" })) } };
+      },
+    };
+    const wrong = [
+      '{"id":2,"as":{"sub":"a"},"resource":"r","sql":[]}',
+      '{"id":2,"as":{"sub":"a"},"resource":"r"',
+      '"SELECT 1"',
+      '{"id":{"a":1},"as":{"sub":"a"},"resource":"r","sql":"x"}',
+      '{"as":{"sub":"a"},"resource":"r","sql":"x"}',
+      '{"id":2,"as":{"sub":"a","groups":"agents"},"resource":"r","sql":"x"}',
+      '{"id":2,"as":{"sub":"a","claims":[]},"resource":"r","sql":"x"}',
+      '{"id":2,"as":{"sub":"a","iss":5},"resource":"r","sql":"x"}',
+      '{"id":2,"as":{"sub":"a","roles":[]},"resource":"r","sql":"x"}',
+      '{"id":2,"resource":"r","sql":"x"}',
+      '{"id":2,"as":{"sub":"a"},"resource":["r"],"sql":"x"}',
+      '{"id":2,"as":{"sub":"a"},"resource":"r","sql":[1]}',
+    ];
+    const right = (id: number): string => `{"id":${id},"as":{"sub":"a","groups":["g"]},"resource":"r","sql":"x"}`;
+    const standardInput = `${right(1)}\n\n${wrong.join("\n")}\n${right(3)}`;
     const found = await fake.run(["policy", "explain", "--batch", "-"], { standardInput });
-    expect(found.status).toBe(2);
-    expect(found.written.err).toContain("standard input:3:");
-    expect(fake.calls).toEqual([]);
+    expect(found.status).toBe(0);
+    expect(found.written.err).toContain("could not be judged");
+    const answers = found.written.out
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+    expect(answers.map(({ id }) => id)).toEqual([1, 2, null, null, { a: 1 }, null, 2, 2, 2, 2, 2, 2, 2, 3]);
+    for (const [at, answer] of answers.slice(1, -1).entries()) {
+      expect(answer).toMatchObject({ effect: "deny", error: { code: "statement_invalid" } });
+      expect(answer["reason"]).toContain(`standard input:${at + 3}`);
+    }
+    expect(fake.calls.map(({ body }) => (body as { lines: unknown[] }).lines.length)).toEqual([2]);
   });
 });
 

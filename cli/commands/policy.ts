@@ -17,7 +17,17 @@ interface ExplainOptions extends InstallationOptions {
   readonly batch?: string;
 }
 
-/** One line of a batch after checking; `id` is copied into the answer. */
+/** One line of a batch: a question, or what is wrong with it. */
+export type BatchLine = ExplainLine | FaultyLine;
+
+/** A line that cannot be asked; the answer says why, the others are asked all the same. */
+export interface FaultyLine {
+  readonly fault: string;
+  /** As far as it could be read. */
+  readonly id: unknown;
+}
+
+/** A line after checking; `id` is copied into the answer. */
 export interface ExplainLine {
   readonly id: string | number;
   readonly as: Readonly<Record<string, unknown>>;
@@ -65,13 +75,14 @@ async function explain(options: ExplainOptions, context: CommandContext): Promis
   context.out(`${JSON.stringify(isRecord(answer) ? answer["decision"] : null)}\n`);
 }
 
-async function explainLines(admin: AdminClient, lines: readonly ExplainLine[], context: CommandContext): Promise<void> {
+async function explainLines(admin: AdminClient, lines: readonly BatchLine[], context: CommandContext): Promise<void> {
   let failed = false;
   for (const part of splitBatch(lines)) {
-    const asked = part.filter((line) => isText(line));
+    const asked = part.filter((line): line is ExplainLine => !("fault" in line));
     const answers = await askLines(admin, asked);
+    let at = 0;
     for (const line of part) {
-      const answer = isText(line) ? answers[asked.indexOf(line)] : notText(line);
+      const answer = "fault" in line ? faultAnswer(line) : answers[at++];
       failed ||= isRecord(answer) && "error" in answer;
       context.out(`${JSON.stringify(answer)}\n`);
     }
@@ -97,15 +108,15 @@ function isText(value: unknown): boolean {
 }
 
 /** As the installation answers for a line that cannot be judged. */
-function notText({ id }: ExplainLine): Readonly<Record<string, unknown>> {
+function faultAnswer({ id, fault }: FaultyLine): Readonly<Record<string, unknown>> {
   const rule = "builtin/statement-invalid";
-  return { id, effect: "deny", rule, rules: [rule], reason: NOT_TEXT, error: { code: "statement_invalid", message: NOT_TEXT } };
+  return { id, effect: "deny", rule, rules: [rule], reason: fault, error: { code: "statement_invalid", message: fault } };
 }
 
 /** Groups lines so that no call grows beyond the bounds; order is kept. */
-export function splitBatch(lines: readonly ExplainLine[]): readonly (readonly ExplainLine[])[] {
-  const parts: ExplainLine[][] = [];
-  let part: ExplainLine[] = [];
+export function splitBatch(lines: readonly BatchLine[]): readonly (readonly BatchLine[])[] {
+  const parts: BatchLine[][] = [];
+  let part: BatchLine[] = [];
   let bytes = 0;
   for (const line of lines) {
     const size = Buffer.byteLength(JSON.stringify(line));
@@ -121,35 +132,56 @@ export function splitBatch(lines: readonly ExplainLine[]): readonly (readonly Ex
   return parts;
 }
 
-/** Checks every line before anything is asked. Throws UsageError with the line's number. */
-export function parseBatch(text: string, name: string): readonly ExplainLine[] {
-  const lines: ExplainLine[] = [];
+/** Checks every line by itself: what is wrong with one is its own answer. Empty lines are none. */
+export function parseBatch(text: string, name: string): readonly BatchLine[] {
+  const lines: BatchLine[] = [];
   for (const [at, raw] of text.split("\n").entries()) {
     if (raw.trim() === "") continue;
     const place = `${name}:${at + 1}`;
-    const value = parseJson(raw, place);
-    if (!isRecord(value)) throw new UsageError(`${place}: a line must be a JSON object.`);
-    const { id, as, resource, sql } = value;
-    if (typeof id !== "string" && typeof id !== "number") throw new UsageError(`${place}: "id" must be a text or a number.`);
-    if (typeof resource !== "string") throw new UsageError(`${place}: "resource" must be a text.`);
-    lines.push({ id, as: parseCaller(as, `${place}: "as"`), resource, sql: parseSql(sql, place) });
+    let id: unknown = null;
+    try {
+      const value = parseJson(raw, place);
+      if (isRecord(value)) id = value["id"] ?? null;
+      lines.push(parseLine(value, place));
+    } catch (error) {
+      if (!(error instanceof UsageError)) throw error;
+      lines.push({ id, fault: error.message });
+    }
   }
   return lines;
 }
 
-function parseSql(value: unknown, place: string): string | readonly string[] {
-  if (typeof value === "string") return value;
-  const texts = Array.isArray(value) ? value.filter((part) => typeof part === "string") : [];
-  if (!Array.isArray(value) || value.length === 0 || texts.length !== value.length) {
-    throw new UsageError(`${place}: "sql" must be a text, or a list of texts of one session.`);
-  }
-  return texts;
+function parseLine(value: unknown, place: string): ExplainLine {
+  if (!isRecord(value)) throw new UsageError(`${place}: a line must be a JSON object.`);
+  const { id, as, resource, sql } = value;
+  if (typeof id !== "string" && typeof id !== "number") throw new UsageError(`${place}: "id" must be a text or a number.`);
+  if (typeof resource !== "string") throw new UsageError(`${place}: "resource" must be a text.`);
+  const line = { id, as: parseCaller(as, `${place}: "as"`), resource, sql: parseSql(sql, place) };
+  if (!isText(line)) throw new UsageError(NOT_TEXT);
+  return line;
 }
 
+function parseSql(value: unknown, place: string): string | readonly string[] {
+  if (typeof value === "string") return value;
+  if (isTexts(value) && value.length > 0) return value;
+  throw new UsageError(`${place}: "sql" must be a text, or a list of texts of one session.`);
+}
+
+function isTexts(value: unknown): value is readonly string[] {
+  return Array.isArray(value) && value.every((part) => typeof part === "string");
+}
+
+/** Every field, since the installation would refuse the whole call for one of another type. */
 function parseCaller(value: unknown, place: string): Readonly<Record<string, unknown>> {
   if (!isRecord(value) || typeof value["sub"] !== "string") {
     throw new UsageError(`${place} must be a JSON object with "sub", for example {"sub": "ada", "groups": ["agents"]}.`);
   }
+  const { sub: _sub, groups, iss, claims, ...others } = value;
+  if (groups !== undefined && !isTexts(groups)) throw new UsageError(`${place}: "groups" must be a list of texts.`);
+  if (iss !== undefined && typeof iss !== "string") throw new UsageError(`${place}: "iss" must be a text.`);
+  if (claims !== undefined && !isRecord(claims)) throw new UsageError(`${place}: "claims" must be a JSON object.`);
+  const [other] = Object.keys(others);
+  if (other !== undefined) throw new UsageError(`${place} has sub, groups, iss and claims, no ${JSON.stringify(other)}.`);
   return value;
 }
 
