@@ -140,7 +140,7 @@ describe("prepared statements", () => {
 
   it("work within one text", () => {
     const [, executed, , gone] = models("PREPARE q AS SELECT card FROM customers; EXECUTE q; DEALLOCATE q; EXECUTE q");
-    expect(executed?.columns).toEqual([{ name: "card", origins: ["public.customers.card"], exact: true }]);
+    expect(executed?.columns).toMatchObject([{ name: "card", origins: ["public.customers.card"], exact: true }]);
     expect(gone?.undecided).toEqual(["prepared statement q"]);
   });
 

@@ -4,7 +4,7 @@
  * aggregate that collects, or a detour over subqueries, WITH and views.
  */
 import type { CatalogRelation } from "@sluice/core/catalog.ts";
-import type { CatalogIndex } from "../catalog-index.ts";
+import { type CatalogIndex, definitionNames, type LookupNames } from "../catalog-index.ts";
 import type { AnalysisSettings } from "../model.ts";
 import { restrictsRows } from "./conditions.ts";
 import { isCollectingAggregate, isWholeRelationExport, plainAggregates } from "./function-lists.ts";
@@ -14,8 +14,13 @@ import { schemaOf } from "./sources.ts";
 import { bare, fieldsOf, forEachChild, namesOf, type Part, partOf, partsOf, stringField, typed, walk } from "./tree.ts";
 
 /** Relations outside the system schemas that the statement's result can hold whole; empty for a bounded result. */
-export function carriedWhole(statement: Part, index: CatalogIndex, settings: AnalysisSettings): readonly CatalogRelation[] {
-  const { rows, collected } = new Shape(index, settings).of(statement, new Map(), 0);
+export function carriedWhole(
+  statement: Part,
+  index: CatalogIndex,
+  settings: AnalysisSettings,
+  names: LookupNames,
+): readonly CatalogRelation[] {
+  const { rows, collected } = new Shape(index, settings, names).of(statement, new Map(), 0);
   return [...new Set([...rows, ...collected])];
 }
 
@@ -97,9 +102,12 @@ class Shape {
   /** Views are followed once; null while that is under way. */
   readonly #views = new Map<number, Carried | null>();
 
-  constructor(index: CatalogIndex, settings: AnalysisSettings) {
+  readonly #names: LookupNames;
+
+  constructor(index: CatalogIndex, settings: AnalysisSettings, names: LookupNames) {
     this.#index = index;
     this.#settings = settings;
+    this.#names = names;
   }
 
   of(statement: Part, outer: WithQueries, viewDepth: number): Carried {
@@ -181,7 +189,11 @@ class Shape {
   #relation(body: Part["body"], viewDepth: number): Carried {
     const rows = new Set<CatalogRelation>();
     const collected = new Set<CatalogRelation>();
-    for (const relation of this.#index.find(schemaOf(body), stringField(body, "relname"))) {
+    for (const relation of this.#index.find(
+      schemaOf(body),
+      stringField(body, "relname"),
+      viewDepth === 0 ? this.#names : definitionNames,
+    )) {
       if (relation.system || relation.kind === "sequence") continue;
       if (relation.kind !== "view") {
         rows.add(relation);

@@ -5,6 +5,8 @@
 import { useCondition, useExpression } from "./influences.ts";
 import {
   CLEAN,
+  type Column,
+  derived,
   type FromItem,
   type Lineage,
   type Origins,
@@ -13,6 +15,7 @@ import {
   type Scope,
   type Source,
   union,
+  type Value,
 } from "./lineage.ts";
 import { calledName } from "./functions.ts";
 import { targetRows, withClause } from "./queries.ts";
@@ -50,10 +53,12 @@ export function changeRows(node: Part, outer: Scope, lineage: Lineage): Rows {
 /** Returns the origins of everything inserted. */
 function insert(node: Part, scope: Scope, target: Source, lineage: Lineage): Origins {
   const query = partOf(node.body["selectStmt"]);
-  const inserted = query === undefined ? CLEAN : lineage.query(query, scope).all;
-  lineage.flow(inserted);
+  const rows = query === undefined ? rowsOf([]) : lineage.query(query, scope);
+  const inserted = rows.all;
+  const values = storedByName(rows, partsOf(node.body["cols"]), target);
+  store(target, values, inserted, lineage);
   const conflict = fieldsIn(node.body, "onConflictClause");
-  const excluded = excludedSource(target, inserted);
+  const excluded = excludedSource(target, inserted, target.storedIn?.alone === true ? values : undefined);
   const inner: Scope = { sources: [target, excluded], ctes: scope.ctes, outer: scope };
   const infer = fieldsIn(conflict, "infer");
   for (const element of partsOf(infer["indexElems"])) {
@@ -68,10 +73,37 @@ function insert(node: Part, scope: Scope, target: Source, lineage: Lineage): Ori
   return union([inserted, assigned]);
 }
 
+/** Values by the column that each is stored in; undefined where that cannot be told. `targets` is empty for all columns in order. */
+function storedByName(rows: Rows, targets: readonly Part[], target: Source): ReadonlyMap<string, Value> | undefined {
+  if (rows.columns === null || (targets.length === 0 && target.columns === null)) return undefined;
+  const names =
+    targets.length > 0 ? targets.map(({ body }) => stringField(body, "name")) : target.columns!.map(({ name }) => name);
+  if (rows.columns.length > names.length) return undefined;
+  const values = new Map<string, Value>();
+  rows.columns.forEach((value, at) => {
+    const name = names[at]!;
+    const before = values.get(name); // `(a[1], a[2])` names a column twice
+    const part = partsOf(targets[at]?.body["indirection"]).length > 0;
+    values.set(name, before === undefined && !part ? value : derived(union([value.origins, before?.origins ?? CLEAN])));
+  });
+  return values;
+}
+
+/** What is written into a temporary relation stays under its labels there; elsewhere it gets out from under them. */
+function store(target: Source, values: ReadonlyMap<string, Value> | undefined, all: Origins, lineage: Lineage): void {
+  const { storedIn } = target;
+  if (storedIn?.alone !== true) lineage.flow(all);
+  if (storedIn === undefined) return;
+  if (values === undefined) lineage.keep(storedIn, null, derived(all));
+  else for (const [column, value] of values) lineage.keep(storedIn, column, value);
+}
+
 /** `excluded`: the row that was to be inserted, under the target's column names. */
-function excludedSource(target: Source, inserted: Origins): Source {
+function excludedSource(target: Source, inserted: Origins, values: ReadonlyMap<string, Value> | undefined): Source {
   const { named: _named, ...rest } = target;
-  const columns = target.columns?.map((column) => ({ name: column.name, origins: inserted, exact: false })) ?? null;
+  const value = ({ name, origins }: Column): Value =>
+    values === undefined ? derived(inserted) : (values.get(name) ?? derived(origins));
+  const columns = target.columns?.map((column) => ({ ...value(column), name: column.name })) ?? null;
   return { ...rest, columns, all: inserted, name: "excluded", schemas: [], qualifiedOnly: true };
 }
 
@@ -83,11 +115,16 @@ function assign(targets: readonly Part[], target: Source, scope: Scope, lineage:
   const flows: Origins[] = [];
   for (const entry of targets) {
     const value = partOf(entry.body["val"]);
-    const { origins } = lineage.evaluate(value, scope);
+    const stored = lineage.evaluate(value, scope);
+    const { origins } = stored;
     const name = stringField(entry.body, "name");
+    if (target.storedIn !== undefined) {
+      const part = partsOf(entry.body["indirection"]).length > 0;
+      lineage.keep(target.storedIn, name, part ? derived(origins) : stored);
+    }
     const own = staysInPlace(value) ? (target.columns?.find((column) => column.name === name)?.origins ?? CLEAN) : CLEAN;
     const foreign = new Set([...origins].filter((origin) => origin === "*" || !own.has(origin)));
-    lineage.flow(foreign);
+    if (target.storedIn?.alone !== true) lineage.flow(foreign);
     flows.push(foreign);
     for (const index of partsOf(entry.body["indirection"])) useExpression(index, scope, lineage);
   }
@@ -129,9 +166,11 @@ function merge(node: Part, targetItem: FromItem, target: Source, scope: Scope, l
   for (const when of partsOf(node.body["mergeWhenClauses"])) {
     useCondition(partOf(when.body["condition"]), inner, lineage);
     written.push(assign(partsOf(when.body["targetList"]), target, inner, lineage));
-    const values = union(partsOf(when.body["values"]).map((value) => lineage.evaluate(value, inner).origins));
-    lineage.flow(values);
-    written.push(values);
+    const columns = partsOf(when.body["values"]).map((value): Column => ({ ...lineage.evaluate(value, inner), name: "" }));
+    const rows = rowsOf(columns);
+    const isInsert = stringField(when.body, "commandType") === "CMD_INSERT";
+    store(target, isInsert ? storedByName(rows, partsOf(when.body["targetList"]), target) : undefined, rows.all, lineage);
+    written.push(rows.all);
   }
   // RETURNING * gives the source's columns before the target's.
   return returning(node, [...items.slice(1), targetItem], scope, target, union(written), lineage);
@@ -160,7 +199,11 @@ function returning(
   if (written.size === 0) return rows;
   // What has just been inserted comes back under the target's columns.
   const add = (origins: Origins): Origins => (origins.size === 0 ? origins : union([origins, written]));
-  const columns = rows.columns?.map((column) => ({ name: column.name, origins: add(column.origins), exact: false })) ?? null;
+  const columns =
+    rows.columns?.map((column): Column => {
+      const own = column.temporary === undefined ? {} : { temporary: column.temporary };
+      return { name: column.name, origins: add(column.origins), exact: false, ...own };
+    }) ?? null;
   return { columns, all: union([rows.all, written]) };
 }
 

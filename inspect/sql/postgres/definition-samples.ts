@@ -247,7 +247,7 @@ export const definitionSamples: readonly SampleRow[] = [
     "CREATE TABLE",
     "CREATE TEMPORARY TABLE t (LIKE customers INCLUDING ALL) ON COMMIT DROP",
     "ddl create_table",
-    "ddl t, ddl public.customers",
+    "ddl pg_temp.t, read public.customers",
   ],
   ["CREATE TABLE", "CREATE TABLE kid (x text) INHERITS (customers)", "ddl create_table", "ddl kid, ddl public.customers"],
   [

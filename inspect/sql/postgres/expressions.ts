@@ -4,8 +4,21 @@
  */
 import { assertNever } from "@sluice/core/assert-never.ts";
 import { isWholeRelationExport, keepsArguments, returnsRows } from "./function-lists.ts";
-import { calledName, functionNature } from "./functions.ts";
-import { CLEAN, columnsNamed, derived, type Lineage, type Origins, type Scope, UNKNOWN, union, type Value } from "./lineage.ts";
+import { calledName, functionNature, type FunctionNature } from "./functions.ts";
+import { followCall } from "./function-calls.ts";
+import {
+  CLEAN,
+  columnsNamed,
+  derived,
+  type FollowedCall,
+  type Lineage,
+  type Origins,
+  type Rows,
+  type Scope,
+  UNKNOWN,
+  union,
+  type Value,
+} from "./lineage.ts";
 import { findSource, resolveReference } from "./references.ts";
 import { branchesOf, branchTells, isPlainCast, tellingOf } from "./telling.ts";
 import { forEachChild, namesOf, type Part, partOf, partsOf } from "./tree.ts";
@@ -16,6 +29,16 @@ export function evaluateExpression(node: Part | undefined, scope: Scope, lineage
   const value = valueOf(node, scope, lineage);
   if (value.origins.size > 0 && !value.exact && tells(node, scope, lineage)) lineage.tell(value.origins);
   return value;
+}
+
+/**
+ * A call as one value, and as rows with named columns where it was followed into all that it may mean. How many rows those are tells
+ * what is in the influences already.
+ */
+export function evaluateCall(call: Part, scope: Scope, lineage: Lineage): CallResult {
+  const result = callResult(call, scope, lineage);
+  if (result.origins.size > 0 && tells(call, scope, lineage)) lineage.tell(result.origins);
+  return result;
 }
 
 /** Whether more than its value is told of what the expression is computed from. */
@@ -33,7 +56,7 @@ function tells(node: Part, scope: Scope, lineage: Lineage): boolean {
       return !(isPlainCast(node) && arg?.kind === "ColumnRef" && resolveReference(arg, scope, lineage).exact);
     }
     case "FuncCall":
-      return functionNature(calledName(node), lineage.index, lineage.settings).kind !== "safe";
+      return !["safe", "followed"].includes(natureOf(node, lineage).kind);
     default:
       return true;
   }
@@ -51,7 +74,9 @@ function valueOf(node: Part, scope: Scope, lineage: Lineage): Value {
     case "CurrentOfExpr":
       return derived(CLEAN);
     case "FuncCall":
-      return derived(callOrigins(node, scope, lineage));
+      return derived(callResult(node, scope, lineage).origins);
+    case "A_Indirection":
+      return derived(partOfValue(node, scope, lineage));
     case "WindowDef":
       return derived(windowOrigins(node, scope, lineage));
     case "SelectStmt":
@@ -74,7 +99,53 @@ function below(node: Part, scope: Scope, lineage: Lineage): Origins {
   return union(parts);
 }
 
-function callOrigins(call: Part, scope: Scope, lineage: Lineage): Origins {
+/** `(f(x)).column`, `(row).column`, `(row).function`, `array[1]`, `json['key']`. */
+function partOfValue(node: Part, scope: Scope, lineage: Lineage): Origins {
+  const arg = partOf(node.body["arg"]);
+  const steps = partsOf(node.body["indirection"]);
+  const indices = union(steps.map((step) => (step.kind === "A_Indices" ? lineage.evaluate(step, scope).origins : CLEAN)));
+  const names = namesOf(node.body["indirection"]);
+  const called = arg?.kind === "FuncCall" ? evaluateCall(arg, scope, lineage) : undefined;
+  const columns = called?.rows?.columns ?? null;
+  const field = steps[0]?.kind === "String" ? columnsNamed(columns, names[0]!)[0] : undefined;
+  if (called !== undefined && columns !== null && field !== undefined)
+    return union([field.origins, called.influences, indices, functionsOnRow(names.slice(1), called.origins, lineage)]);
+  const whole = called?.origins ?? lineage.evaluate(arg, scope).origins;
+  return union([whole, indices, functionsOnRow(names, whole, lineage)]);
+}
+
+/** A name after a row may be a function of that row. */
+export function functionsOnRow(names: readonly string[], row: Origins, lineage: Lineage): Origins {
+  return union(
+    names.map((name) => {
+      if (lineage.index.functionsNamed(name).length === 0) return CLEAN;
+      const nature = functionNature([name], lineage, 1);
+      if (nature.kind === "followed") return valueOfCall(followCall(nature.candidates, [ROW_ARGUMENT], [row], lineage));
+      return nature.kind === "opaque" ? UNKNOWN : CLEAN;
+    }),
+  );
+}
+
+/** Stands for the row that such a function is called on. */
+const ROW_ARGUMENT: Part = { kind: "ColumnRef", body: {} };
+
+/** The first row of a call's result. */
+function valueOfCall(call: FollowedCall): Origins {
+  return union([call.rows.all, call.influences]);
+}
+
+function natureOf(call: Part, lineage: Lineage): FunctionNature {
+  return functionNature(calledName(call), lineage, partsOf(call.body["args"]).length);
+}
+
+export interface CallResult {
+  readonly origins: Origins;
+  /** Where the call was followed: its columns, and what decides about its rows. */
+  readonly rows?: Rows;
+  readonly influences: Origins;
+}
+
+function callResult(call: Part, scope: Scope, lineage: Lineage): CallResult {
   const { body } = call;
   const args = partsOf(body["args"]).map((arg) => lineage.evaluate(arg, scope).origins);
   const order = partsOf(body["agg_order"]).map((sort) => lineage.evaluate(sort, scope).origins);
@@ -89,21 +160,31 @@ function callOrigins(call: Part, scope: Scope, lineage: Lineage): Origins {
   const names = calledName(call);
   const name = names.at(-1) ?? "";
   if (keepsArguments(name)) lineage.flow(union(args));
-  const nature = functionNature(names, lineage.index, lineage.settings);
+  const nature = natureOf(call, lineage);
   switch (nature.kind) {
     case "builtin":
       if (returnsRows(name)) lineage.influence(all, "other");
-      return name === "count" && window.size === 0 && countsPlainly(call, scope, lineage) ? CLEAN : all;
+      return opaqueRows(name === "count" && window.size === 0 && countsPlainly(call, scope, lineage) ? CLEAN : all);
     case "safe":
-      return all;
+      return opaqueRows(all);
     case "escape":
-      return isWholeRelationExport(name) || all.size === 0 ? UNKNOWN : union([all, UNKNOWN]);
+      return opaqueRows(isWholeRelationExport(name) || all.size === 0 ? UNKNOWN : union([all, UNKNOWN]));
+    case "followed": {
+      const followed = followCall(nature.candidates, partsOf(body["args"]), args, lineage);
+      const value = valueOfCall(followed);
+      if (nature.plain) return opaqueRows(union([value, all]));
+      return { origins: value, rows: followed.rows, influences: followed.influences };
+    }
     case "opaque":
       // `column(row)` reads a column of the row; a function nobody knows may return anything.
-      return isRowColumn(names, args, lineage) ? all : union([all, UNKNOWN]);
+      return opaqueRows(isRowColumn(names, args, lineage) ? all : union([all, UNKNOWN]));
     default:
       return assertNever(nature);
   }
+}
+
+function opaqueRows(origins: Origins): CallResult {
+  return { origins, influences: CLEAN };
 }
 
 /** `count(*)` and `count(column)` of an unmodified column: anything else can be made to count a condition on a value. */

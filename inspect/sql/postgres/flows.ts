@@ -4,7 +4,7 @@
  * not read (a function's body) as harmless.
  */
 import type { CatalogRelation } from "@sluice/core/catalog.ts";
-import { qualifiedName } from "./relation-rows.ts";
+import { columnOrigins } from "./temporary.ts";
 import { type Part, partsOf, stringField } from "./tree.ts";
 
 /** Statement kinds that reach outside the database or load code, by the words people know them by. */
@@ -56,7 +56,6 @@ export function definitionFlows(
     case "DoStmt":
       flows.add("*"); // a body may copy anything
       break;
-    case "ViewStmt":
     case "RuleStmt":
     case "CreateTrigStmt":
     case "CreatePolicyStmt": // its condition may look into any relation, and shows which rows meet it
@@ -68,9 +67,6 @@ export function definitionFlows(
       // Labels may hang on the old name.
       if (stringField(statement.body, "renameType") === "OBJECT_SCHEMA") flows.add("*");
       else addColumns(flows, relations);
-      break;
-    case "CreateTableAsStmt":
-      if (statement.body["objtype"] === "OBJECT_MATVIEW") addColumns(flows, relations);
       break;
     case "CreateStmt":
       if (statement.body["inhRelations"] !== undefined) addColumns(flows, relations);
@@ -100,6 +96,6 @@ const familyCommands: ReadonlySet<string> = new Set([
 function addColumns(flows: Set<string>, relations: readonly CatalogRelation[]): void {
   for (const relation of relations) {
     if (relation.kind === "view" || relation.kind === "sequence") continue;
-    for (const column of relation.columns) flows.add(`${qualifiedName(relation)}.${column.name}`);
+    for (const column of relation.columns) for (const origin of columnOrigins(relation, column)) flows.add(origin);
   }
 }

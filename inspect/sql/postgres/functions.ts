@@ -3,38 +3,73 @@
  * or is shadowed outside pg_catalog, is undecided unless the resource declares it safe. Must never trust a name alone that
  * somebody else could have defined too.
  */
+import type { CatalogFunction } from "@sluice/core/catalog.ts";
 import type { CatalogIndex } from "../catalog-index.ts";
 import type { AnalysisSettings } from "../model.ts";
+import { sqlBody, takes } from "./function-bodies.ts";
 import { isEscape } from "./function-lists.ts";
 import { namesOf, type Part, partsOf, typed, walk } from "./tree.ts";
 
-/** What a called name may be. `safe`: declared so by the resource. `opaque`: anything. */
+/**
+ * What a called name may be. `safe`: declared so by the resource. `followed`: functions in SQL, any of which the server may choose;
+ * `plain` when it may as well be a safe or built-in one. `opaque`: anything.
+ */
 export type FunctionNature =
   | { readonly kind: "builtin"; readonly name: string }
   | { readonly kind: "safe"; readonly name: string }
   | { readonly kind: "escape"; readonly name: string }
+  | { readonly kind: "followed"; readonly candidates: readonly CatalogFunction[]; readonly plain: boolean }
   | { readonly kind: "opaque"; readonly label: string };
 
 export interface FunctionFacts {
   readonly undecided: ReadonlySet<string>;
   readonly escapes: ReadonlySet<string>;
+  /** Functions whose bodies have to be looked at for the rest. */
+  readonly followed: ReadonlySet<CatalogFunction>;
 }
 
-/** Resolves a function name as written, in every schema. */
-export function functionNature(names: readonly string[], index: CatalogIndex, settings: AnalysisSettings): FunctionNature {
+/** Where names of functions are looked up. `path` null: in every schema. */
+export interface NameContext {
+  readonly index: CatalogIndex;
+  readonly settings: AnalysisSettings;
+  readonly session: { readonly path: readonly string[] | null };
+}
+
+/**
+ * What a function name as written means. All that the server may choose from count: it takes the one that fits the arguments' types
+ * best, from any schema of the path. `argumentCount` leaves out those that take another number.
+ */
+export function functionNature(
+  names: readonly string[],
+  { index, settings, session }: NameContext,
+  argumentCount?: number,
+): FunctionNature {
   const name = names.at(-1) ?? "";
   const schema = names.length > 1 ? names.at(-2) : undefined;
   if (isEscape(name)) return { kind: "escape", name };
-  const system = schema === "pg_catalog" || schema === "information_schema";
-  const candidates = index.functionsNamed(name).filter((candidate) => schema === undefined || candidate.schema === schema);
-  const unsafe = candidates.find((candidate) => !settings.safeFunctions.includes(`${candidate.schema}.${candidate.name}`));
-  if (unsafe !== undefined) return { kind: "opaque", label: label(unsafe.schema, unsafe.name) };
-  if (candidates.length > 0) return { kind: "safe", name };
+  const candidates = index
+    .functionsNamed(name)
+    .filter((candidate) => isVisible(candidate.schema, schema, session.path))
+    .filter((candidate) => argumentCount === undefined || takes(candidate, argumentCount));
+  const isSafe = (candidate: CatalogFunction): boolean =>
+    settings.safeFunctions.includes(`${candidate.schema}.${candidate.name}`);
+  const unsafe = candidates.filter((candidate) => !isSafe(candidate));
+  const opaque = unsafe.find((candidate) => sqlBody(candidate, index) === undefined);
+  if (opaque !== undefined) return { kind: "opaque", label: label(opaque.schema, opaque.name) };
   // information_schema's own functions are not listed one by one; what a superuser adds there is, like any user's function.
-  if ((schema === undefined || system) && (index.isBuiltin(name) || schema === "information_schema"))
-    return { kind: "builtin", name };
+  const system = schema === undefined || schema === "pg_catalog" || schema === "information_schema";
+  const builtin = system && (index.isBuiltin(name) || schema === "information_schema");
+  if (unsafe.length > 0) return { kind: "followed", candidates: unsafe, plain: builtin || unsafe.length < candidates.length };
+  if (candidates.length > 0) return { kind: "safe", name };
+  if (builtin) return { kind: "builtin", name };
   if (schema !== undefined && settings.safeFunctions.includes(`${schema}.${name}`)) return { kind: "safe", name };
   return { kind: "opaque", label: label(schema, name) };
+}
+
+/** Functions, unlike relations, are never found in the temporary schema without its name (FuncnameGetCandidates). */
+function isVisible(actual: string, written: string | undefined, path: readonly string[] | null): boolean {
+  if (written !== undefined) return actual === written;
+  return path === null || path.includes(actual);
 }
 
 /** Collects what the tree uses. `columnNames`: columns of the relations reached, for `column(row)`, which is no call. */
@@ -43,11 +78,15 @@ export function functionFacts(
   index: CatalogIndex,
   settings: AnalysisSettings,
   columnNames: (name: string) => boolean,
+  path: readonly string[] | null = null,
 ): FunctionFacts {
   const undecided = new Set<string>();
   const escapes = new Set<string>();
-  const useFunction = (names: readonly string[]): void => {
-    const nature = functionNature(names, index, settings);
+  const followed = new Set<CatalogFunction>();
+  const context: NameContext = { index, settings, session: { path } };
+  const useFunction = (names: readonly string[], argumentCount?: number): void => {
+    const nature = functionNature(names, context, argumentCount);
+    if (nature.kind === "followed") for (const candidate of nature.candidates) followed.add(candidate);
     if (nature.kind === "escape") escapes.add(nature.name);
     if (nature.kind === "opaque") undecided.add(nature.label);
     // An extension's function that reaches out is no built-in either: both are said.
@@ -61,7 +100,7 @@ export function functionFacts(
     switch (part.kind) {
       case "FuncCall": {
         const names = namesOf(part.body["funcname"]);
-        if (!isColumnOfRow(part, names, index, columnNames)) useFunction(names);
+        if (!isColumnOfRow(part, names, index, columnNames)) useFunction(names, partsOf(part.body["args"]).length);
         break;
       }
       case "A_Expr":
@@ -89,12 +128,12 @@ export function functionFacts(
         // `row.function` calls the function on the row when it is no column.
         const names = namesOf(part.body["fields"]);
         const name = names.length > 1 ? (names.at(-1) ?? "") : "";
-        if (name !== "" && index.functionsNamed(name).length > 0 && !columnNames(name)) useFunction([name]);
+        if (name !== "" && index.functionsNamed(name).length > 0 && !columnNames(name)) useFunction([name], 1);
         if (name !== "" && isEscape(name) && !columnNames(name)) useFunction([name]);
         break;
       }
       case "A_Indirection":
-        for (const name of namesOf(part.body["indirection"])) if (index.functionsNamed(name).length > 0) useFunction([name]);
+        for (const name of namesOf(part.body["indirection"])) if (index.functionsNamed(name).length > 0) useFunction([name], 1);
         break;
       case "TypeName": {
         if (parent?.kind === "ObjectWithArgs") break; // names a function's signature, converts nothing
@@ -105,7 +144,7 @@ export function functionFacts(
       default:
     }
   });
-  return { undecided, escapes };
+  return { undecided, escapes, followed };
 }
 
 /** `ssn(c)` reads column ssn of row c where no function of that name exists. */

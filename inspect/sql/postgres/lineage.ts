@@ -3,8 +3,9 @@
  * Must never lose an origin: whatever is not understood is `*` or the union of everything below it.
  * Name resolution follows PostgreSQL's parse_relation.c and parse_clause.c.
  */
+import type { CatalogFunction } from "@sluice/core/catalog.ts";
 import type { CatalogIndex } from "../catalog-index.ts";
-import type { AnalysisSettings, SessionScope } from "../model.ts";
+import type { AnalysisSettings, SessionScope, TemporaryRelation } from "../model.ts";
 import type { Part } from "./tree.ts";
 
 /** Qualified base columns, or `*` for "cannot be known". */
@@ -17,6 +18,10 @@ export interface Value {
   readonly origins: Origins;
   /** The unmodified base column. */
   readonly exact: boolean;
+  /** With `exact`: the base column's type. */
+  readonly typeOid?: number;
+  /** A temporary relation's column as it is stored, unmodified. */
+  readonly temporary?: true;
 }
 
 export interface Column extends Value {
@@ -41,6 +46,16 @@ export interface Source extends Rows {
   readonly qualifiedOnly: boolean;
   /** True for relations, which have system columns. */
   readonly relation: boolean;
+  /** Set where what is written goes into a temporary relation, or may. */
+  readonly storedIn?: StoredIn;
+}
+
+export interface StoredIn {
+  readonly name: string;
+  /** Null for a view: what is written through it is stored elsewhere. */
+  readonly relation: TemporaryRelation | null;
+  /** The name can mean nothing else. */
+  readonly alone: boolean;
 }
 
 /** What one FROM item brings into scope, and what `*` expands to. */
@@ -73,10 +88,17 @@ export interface Lineage {
   query(node: Part, scope: Scope): Rows;
   /** A relation by its name as written; CTEs are looked up by the caller. */
   relation(schema: string | undefined, name: string): RelationRows;
+  /**
+   * What a call of a function in language SQL returns, given the values of its inputs; those left out at the end have their defaults.
+   * `constant`: every value is a constant or a parameter of the caller's text.
+   */
+  follow(candidate: CatalogFunction, values: readonly Origins[], constant: boolean): FollowedCall;
   /** A column reference has been dealt with: what is left over at the end is judged by name alone. */
   seen(reference: Part): void;
   influence(origins: Origins, form: "equality" | "other"): void;
   flow(origins: Origins): void;
+  /** A value is stored in this column of a temporary relation; null: in any of them. */
+  keep(target: StoredIn, column: string | null, value: Value): void;
   /** An expression over these may tell about them by failing, by its number of rows or by being evaluated at all. */
   tell(origins: Origins): void;
   undecided(what: string): void;
@@ -84,8 +106,15 @@ export interface Lineage {
   collecting<T>(work: () => T): { readonly result: T; readonly influences: Origins };
 }
 
+export interface FollowedCall {
+  readonly rows: Rows;
+  /** What decides about its rows: part of the value where only one row of it is taken. */
+  readonly influences: Origins;
+}
+
 export interface RelationRows extends Rows {
   readonly schemas: readonly string[];
+  readonly storedIn?: StoredIn;
 }
 
 /** All of them together. Sets are shared, never changed, so that the common case of nothing new costs no copy. */

@@ -4,16 +4,27 @@
  */
 import type { CatalogRelation } from "@sluice/core/catalog.ts";
 import type { CatalogIndex } from "../catalog-index.ts";
-import type { AnalysisSettings, Influence, OutputColumn, ScopeChange, SessionScope, StatementModel } from "../model.ts";
+import type {
+  AnalysisSettings,
+  Influence,
+  OutputColumn,
+  ScopeChange,
+  SessionScope,
+  StatementEffect,
+  StatementModel,
+} from "../model.ts";
 import { carriedWhole, exportsByText, hasWhere, isLarge, limitOf } from "./bulk.ts";
 import { effectsOf, gravest } from "./classify.ts";
 import { copyFormOf, withoutGenerated } from "./copy-form.ts";
 import { definitionFlows, escapeOf } from "./flows.ts";
-import { functionFacts } from "./functions.ts";
-import { emptyNames, type Rows, UNKNOWN, unknownRows } from "./lineage.ts";
-import { definitionQuery, qualifiedName } from "./relation-rows.ts";
-import { hiddenCode, namedRelations, type ReachedRelations, reachedColumns, reachedRelations } from "./relations.ts";
+import { emptyNames, type Rows, UNKNOWN, union, unknownRows } from "./lineage.ts";
+import { type ReachedCode, reachedCode } from "./reached-code.ts";
+import { qualifiedName } from "./relation-rows.ts";
+import { hiddenCode, type ReachedRelations, reachedColumns } from "./relations.ts";
+import { ownSessionChanges } from "./session-changes.ts";
 import { settingsOf } from "./settings.ts";
+import { columnOrigins, isSessionRelation, sessionIndex, temporaryName } from "./temporary.ts";
+import { intoClauseOf, isPermanentInto, temporaryEffects } from "./temporary-changes.ts";
 import { Trace } from "./trace.ts";
 import { bare, namesOf, type Part, partOf, stringField, typed } from "./tree.ts";
 
@@ -24,21 +35,36 @@ export interface Surroundings {
 }
 
 /** What the statement does. For EXPLAIN, PREPARE, EXECUTE, DECLARE and FETCH see statement.ts. */
-export function plainModel(statement: Part, around: Surroundings): StatementModel {
+export function plainModel(statement: Part, given: Surroundings): StatementModel {
+  const around: Surroundings = { ...given, index: sessionIndex(given.index, given.scope) };
   const { index, settings } = around;
   const trace = new Trace(index, settings, around.scope);
-  const reached = reachedRelations(namedRelations(statement), index);
+  const code = reachedCode(statement, around, namesNoCode.has(statement.kind));
+  const reached = code.relations;
   const query = innerQuery(statement);
   const rows = query === undefined ? undefined : trace.query(query, emptyNames);
-  const effects = effectsOf(statement);
+  const own = effectsOf(statement);
+  const effects = code.effects.length === 0 ? own : unique([...own, ...code.effects]);
   const copyForm = copyFormOf(statement);
   const leftOver = leftOverOrigins(statement, trace, reached);
   // In definitions they end up in what is defined; elsewhere they decide about rows.
   const isQuery = (query !== undefined && query === statement) || statement.kind === "CopyStmt";
   if (isQuery) for (const column of leftOver) trace.influence(new Set([column]), "other");
-  const flows = new Set([...trace.flows, ...flowsOf(statement, isQuery ? new Set() : leftOver, reached, rows)]);
-  const facts = codeFacts(statement, around, reached);
+  const facts = codeFacts(statement, around, code);
   for (const finding of trace.findings) facts.undecided.add(finding);
+  const temporary = temporaryEffects({
+    statement,
+    scope: around.scope,
+    index,
+    lineage: trace,
+    kept: trace.kept,
+    reached,
+    rows,
+    leftOver: facts.undecided.size > 0 ? union([leftOver, UNKNOWN]) : leftOver,
+  });
+  for (const finding of temporary.undecided) facts.undecided.add(finding);
+  const defined = temporary.only ? [] : flowsOf(statement, isQuery ? new Set() : leftOver, reached, rows);
+  const flows = new Set([...trace.flows, ...defined, ...temporary.storedBeside]);
   return {
     class: gravest(effects),
     effects,
@@ -54,12 +80,14 @@ export function plainModel(statement: Part, around: Surroundings): StatementMode
     reaches: reachedColumns(reached),
     sensitiveCatalogs: reached.sensitive,
     escapes: [...facts.escapes].sort(),
+    ...(code.followed.length === 0 ? {} : { followed: code.followed }),
     settings: settingsOf(statement),
-    scopeChanges: changesOf(statement),
+    scopeChanges: [...ownSessionChanges(statement, around.scope), ...changesOf(statement), ...temporary.changes],
     copy: copyOf(statement),
     ...(copyForm === undefined ? {} : { copyForm }),
     changesCatalog:
-      effects.some((effect) => ["ddl", "privilege", "call", "unknown"].includes(effect.class)) || facts.undecided.size > 0,
+      facts.undecided.size > 0 ||
+      (!temporary.only && effects.some((effect) => ["ddl", "privilege", "call", "unknown"].includes(effect.class))),
   };
 }
 
@@ -84,6 +112,10 @@ function innerQuery(statement: Part): Part | undefined {
   }
 }
 
+function unique(effects: readonly StatementEffect[]): readonly StatementEffect[] {
+  return [...new Map(effects.map((effect) => [`${effect.class} ${effect.name}`, effect])).values()];
+}
+
 function influencesOf(trace: Trace): readonly Influence[] {
   return [...trace.influences].map(([column, form]) => ({ column, form })).sort((a, b) => (a.column < b.column ? -1 : 1));
 }
@@ -93,12 +125,14 @@ function leftOverOrigins(statement: Part, trace: Trace, reached: ReachedRelation
   const origins = new Set<string>();
   for (const reference of trace.leftOver(statement)) {
     const name = namesOf(reference.body["fields"]).at(-1);
-    const columns = reached.known.flatMap((relation) => relation.columns.map((column) => ({ relation, name: column.name })));
+    const columns = reached.known.flatMap((relation) =>
+      relation.columns.map((column) => ({ relation, column, name: column.name })),
+    );
     const named = columns.filter((column) => column.name === name);
     // No column's name is a row's, or that of a function of a row.
     const meant = named.length > 0 || newRelationKinds.has(statement.kind) ? named : columns;
     const found = meant.length > 0;
-    for (const column of meant) origins.add(`${qualifiedName(column.relation)}.${column.name}`);
+    for (const { relation, column } of meant) for (const origin of columnOrigins(relation, column)) origins.add(origin);
     if (!found && reached.unknownNames.length > 0 && !newRelationKinds.has(statement.kind)) origins.add("*");
   }
   return origins;
@@ -124,26 +158,23 @@ function flowsOf(
         for (const origin of rows?.all ?? reachedColumns(reached)) flows.add(origin);
       }
       break;
+    case "SelectStmt":
+      if (isPermanentInto(statement)) for (const origin of rows?.all ?? UNKNOWN) flows.add(origin);
+      break;
     default:
   }
   return flows;
 }
 
-/** Functions, operators, types, triggers and forms that cannot be known or that carry values out, in the tree and in its views. */
+/** Functions, operators, types, triggers and forms that cannot be known or that carry values out, in all that runs. */
 function codeFacts(
   statement: Part,
   { index, settings }: Surroundings,
-  reached: ReachedRelations,
+  code: ReachedCode,
 ): { readonly undecided: Set<string>; readonly escapes: Set<string> } {
-  const undecided = new Set(reached.undecided);
-  const escapes = new Set<string>();
-  const names = new Set(reached.known.flatMap((relation) => relation.columns.map((column) => column.name)));
-  const trees = [statement, ...reached.views.flatMap((view) => definitionQuery(view, index) ?? [])];
-  for (const tree of namesNoCode.has(statement.kind) ? [] : trees) {
-    const facts = functionFacts(tree, index, settings, (name) => names.has(name));
-    for (const found of facts.undecided) undecided.add(found);
-    for (const found of facts.escapes) escapes.add(found);
-  }
+  const reached = code.relations;
+  const undecided = new Set([...reached.undecided, ...code.undecided]);
+  const escapes = new Set(code.escapes);
   if (statement.kind === "DoStmt") undecided.add("DO");
   if (effectsOf(statement).some((effect) => effect.name === "unmapped")) undecided.add("statement kind");
   const written = new Set(reached.uses.filter((use) => use.access === "write").map((use) => use.name));
@@ -177,7 +208,7 @@ const NOT_BULK: BulkFields = { bulkExport: false, bulkShape: false, bulkRelation
 function bulkOf(statement: Part, query: Part | undefined, reached: ReachedRelations, around: Surroundings): BulkFields {
   const { index, settings } = around;
   if (exportsByText(statement)) {
-    const relations = reached.direct.map(qualifiedName).sort();
+    const relations = bulkNames(reached.direct);
     return { bulkExport: true, bulkShape: true, bulkRelations: relations };
   }
   if (copiesWhole(statement)) {
@@ -186,17 +217,26 @@ function bulkOf(statement: Part, query: Part | undefined, reached: ReachedRelati
     return {
       bulkShape: any,
       bulkExport: reached.unknownNames.length > 0 || isLarge(stored, index, settings),
-      bulkRelations: stored.map(qualifiedName).sort(),
+      bulkRelations: bulkNames(stored),
     };
   }
   if (query === undefined || query !== statement) return NOT_BULK;
-  const relations = carriedWhole(query, index, settings);
+  const relations = carriedWhole(query, index, settings, around.scope);
   if (relations.length === 0) return NOT_BULK;
   return {
     bulkShape: true,
     bulkExport: isLarge(relations, index, settings),
-    bulkRelations: relations.map(qualifiedName).sort(),
+    bulkRelations: bulkNames(relations),
   };
+}
+
+/** A view of the session's own gives the relations behind it. */
+function bulkNames(relations: readonly CatalogRelation[]): readonly string[] {
+  const names = relations.flatMap((relation): readonly string[] => {
+    const reads = isSessionRelation(relation) ? relation.temporary.reads : undefined;
+    return reads === undefined ? [qualifiedName(relation)] : reads.filter((read) => temporaryName(read) === undefined);
+  });
+  return [...new Set(names)].sort();
 }
 
 /** COPY … TO, CREATE … AS with data, SELECT INTO: all of what they name leaves or is kept, whatever the bounds. */
@@ -213,7 +253,7 @@ const NO_COLUMNS: ColumnFields = { columns: null, columnsKnown: true };
 function columnsOf(statement: Part, rows: Rows | undefined, trace: Trace): ColumnFields {
   switch (statement.kind) {
     case "SelectStmt":
-      return typed(statement, "SelectStmt").intoClause === undefined ? outputs(rows) : NO_COLUMNS;
+      return intoClauseOf(statement) === undefined ? outputs(rows) : NO_COLUMNS;
     case "InsertStmt":
     case "UpdateStmt":
     case "DeleteStmt":
@@ -243,8 +283,9 @@ function outputs(rows: Rows | undefined): ColumnFields {
   const listed = (rows.columns ?? []).reduce((sum, column) => sum + column.origins.size, 0);
   if (rows.columns === null || listed > LISTED_ORIGINS_MAX)
     return { columns: [{ name: "*", origins: [...rows.all].sort(), exact: false }], columnsKnown: false };
-  const columns = rows.columns.map((column): OutputColumn => {
-    return { name: column.name, origins: [...column.origins].sort(), exact: column.exact };
+  const columns = rows.columns.map(({ name, origins, exact, typeOid, temporary }): OutputColumn => {
+    const type = exact && typeOid !== undefined ? { typeOid } : {};
+    return { name, origins: [...origins].sort(), exact, ...type, ...(temporary === undefined ? {} : { temporary }) };
   });
   return { columns, columnsKnown: true };
 }

@@ -3,6 +3,7 @@
  * than the server can return: unknown shapes become rows of unknown columns that carry everything the sources hold.
  * Follows transformSelectStmt, transformSetOperationStmt and transformWithClause of PostgreSQL's analyze.c and parse_cte.c.
  */
+import { evaluateCall } from "./expressions.ts";
 import { useCondition, useExpression, useSortKeys } from "./influences.ts";
 import {
   CLEAN,
@@ -45,7 +46,6 @@ export function selectRows(node: Part, outer: Scope, lineage: Lineage): Rows {
   useSortKeys(partsOf(select.sortClause), inner, rows, lineage);
   useExpression(partOf(select.limitCount), inner, lineage);
   useExpression(partOf(select.limitOffset), inner, lineage);
-  if (select.intoClause !== undefined) lineage.flow(rows.all);
   return rows;
 }
 
@@ -74,7 +74,11 @@ export function targetRows(targets: readonly Part[], items: readonly FromItem[],
 /** What `*`, `t.*` or `(expression).*` expands to; undefined for everything else. */
 function starRows(value: Part, items: readonly FromItem[], scope: Scope, lineage: Lineage): Rows | undefined {
   if (value.kind === "A_Indirection" && partsOf(value.body["indirection"]).at(-1)?.kind === "A_Star") {
-    return unknownRows(lineage.evaluate(value, scope).origins);
+    const arg = partOf(value.body["arg"]);
+    const only = partsOf(value.body["indirection"]).length === 1;
+    if (!only || arg?.kind !== "FuncCall") return unknownRows(lineage.evaluate(value, scope).origins);
+    const called = evaluateCall(arg, scope, lineage);
+    return called.rows === undefined ? unknownRows(called.origins) : withInfluences(called.rows, called.influences);
   }
   if (value.kind !== "ColumnRef" || partsOf(value.body["fields"]).at(-1)?.kind !== "A_Star") return undefined;
   resolveReference(value, scope, lineage);
@@ -86,6 +90,13 @@ function starRows(value: Part, items: readonly FromItem[], scope: Scope, lineage
     items.flatMap((item) => item.star.columns ?? []),
     all,
   );
+}
+
+/** Rows of which what decides about them is part of each value. */
+function withInfluences(rows: Rows, influences: Origins): Rows {
+  if (influences.size === 0) return rows;
+  const columns = rows.columns?.map((column) => ({ ...column, origins: union([column.origins, influences]), exact: false }));
+  return { columns: columns ?? null, all: union([rows.all, influences]) };
 }
 
 function useClauses(node: Part, scope: Scope, rows: Rows, lineage: Lineage): void {

@@ -3,6 +3,8 @@
  * settle on one column where the server could mean another: then the union of all candidates is the answer.
  * Follows colNameToVar and transformColumnRef of PostgreSQL's parser.
  */
+import { PARAMETERS } from "./function-bodies.ts";
+import { followCall } from "./function-calls.ts";
 import { functionNature } from "./functions.ts";
 import {
   CLEAN,
@@ -28,7 +30,23 @@ export function resolveReference(reference: Part, scope: Scope, lineage: Lineage
   if (names.length === 1) return unqualified(names[0]!, scope);
   const name = names.at(-1) ?? "";
   const source = findSource(names.slice(0, -1), scope);
-  return source === undefined ? derived(UNKNOWN) : columnOf(source, name, lineage);
+  if (source === undefined) return derived(fieldOfParameter(names, scope, lineage));
+  return columnOf(source, name, reference, lineage);
+}
+
+/** `parameter.field` or `function.parameter.field` in the body of a function. */
+function fieldOfParameter(names: readonly string[], scope: Scope, lineage: Lineage): Origins {
+  let outermost = scope;
+  while (outermost.outer !== undefined) outermost = outermost.outer;
+  if (!outermost.sources.some((source) => source.name === PARAMETERS)) return UNKNOWN;
+  const [own] = outermost.sources;
+  const [first, ...rest] = names[0] === own?.name ? names.slice(1) : names;
+  const parameter = columnsNamed(own?.columns ?? null, first ?? "")[0];
+  return parameter === undefined ? UNKNOWN : union([parameter.origins, functionsOnParameter(rest, parameter.origins, lineage)]);
+}
+
+function functionsOnParameter(names: readonly string[], row: Origins, lineage: Lineage): Origins {
+  return names.some((name) => lineage.index.functionsNamed(name).length > 0) ? union([row, UNKNOWN]) : row;
 }
 
 /** The source that `a` or `schema.a` (or `database.schema.a`) names, from the inside out. */
@@ -60,10 +78,11 @@ export function unqualified(name: string, scope: Scope): Value {
       if (columns === undefined) open.push(source.all);
       else hits.push(...columnsNamed(columns, name));
     }
+    if (sure && hits.length === 1) return hits[0]!;
     if (hits.length > 0) {
       // With several it is the merged column of a USING join, or an error.
       const origins = union([unsure, ...hits.map((hit) => hit.origins)]);
-      return { origins, exact: sure && hits.length === 1 && hits[0]!.exact };
+      return derived(origins);
     }
     if (open.length > 0) {
       unsure = union([unsure, ...open]);
@@ -76,15 +95,19 @@ export function unqualified(name: string, scope: Scope): Value {
   return derived(sure ? UNKNOWN : unsure);
 }
 
-function columnOf(source: Source, name: string, lineage: Lineage): Value {
+function columnOf(source: Source, name: string, reference: Part, lineage: Lineage): Value {
   const hits = columnsNamed(source.columns ?? source.named ?? null, name);
   if (hits.length === 1) return hits[0]!;
   if (hits.length > 1) return derived(union(hits.map((hit) => hit.origins)));
   if (source.relation && systemColumns.has(name)) return derived(CLEAN);
   if (source.columns === null) return derived(source.all);
   // `row.function`: the server tries a function of that name on the whole row.
-  const nature = functionNature([name], lineage.index, lineage.settings);
+  const nature = functionNature([name], lineage, 1);
   if (nature.kind === "opaque") lineage.undecided(nature.label);
+  if (nature.kind === "followed") {
+    const { rows, influences } = followCall(nature.candidates, [reference], [source.all], lineage);
+    return derived(union([source.all, rows.all, influences]));
+  }
   return derived(nature.kind === "builtin" || nature.kind === "safe" ? source.all : UNKNOWN);
 }
 

@@ -5,7 +5,8 @@
 import type { CatalogRelation } from "@sluice/core/catalog.ts";
 import type { CatalogIndex } from "../catalog-index.ts";
 import { isSensitiveCatalog } from "./function-lists.ts";
-import { CLEAN, type Column, type Origins, type Rows, rowsOf, UNKNOWN, union, unknownRows } from "./lineage.ts";
+import { CLEAN, type Column, type Rows, rowsOf, UNKNOWN, union, unknownRows, type Value } from "./lineage.ts";
+import { isSessionRelation } from "./temporary.ts";
 import { type Part, partOf } from "./tree.ts";
 
 /** Views upon views beyond this depth are not followed. Real ones stay under ten. */
@@ -13,6 +14,7 @@ export const VIEW_DEPTH_MAX = 32;
 
 /** What reading the relation returns. `follow` evaluates the query of a view's definition; undefined: too deep or circular. */
 export function relationRows(relation: CatalogRelation, index: CatalogIndex, follow: (query: Part) => Rows | undefined): Rows {
+  if (isSessionRelation(relation)) return relation.rows;
   if (relation.system) return unknownRows(isSensitiveCatalog(relation.schema, relation.name) ? UNKNOWN : CLEAN);
   switch (relation.kind) {
     case "table":
@@ -44,7 +46,12 @@ export function qualifiedName(relation: CatalogRelation): string {
 
 function baseColumns(relation: CatalogRelation): readonly Column[] {
   const name = qualifiedName(relation);
-  return relation.columns.map((column) => ({ name: column.name, origins: new Set([`${name}.${column.name}`]), exact: true }));
+  return relation.columns.map((column) => ({
+    name: column.name,
+    origins: new Set([`${name}.${column.name}`]),
+    exact: true,
+    typeOid: column.typeOid,
+  }));
 }
 
 function viewRows(relation: CatalogRelation, rows: Rows | undefined): Rows {
@@ -52,15 +59,15 @@ function viewRows(relation: CatalogRelation, rows: Rows | undefined): Rows {
   if (relation.columns.length === 0) return rows ?? unknownRows(all);
   const followed = rows?.columns?.length === relation.columns.length ? rows.columns : null;
   const columns = relation.columns.map((column, at): Column => {
-    const value = followed?.[at] ?? { origins: all, exact: false };
-    return storedColumn(relation, column.name, value.origins, value.exact);
+    return storedColumn(relation, column.name, followed?.[at] ?? { origins: all, exact: false });
   });
   return { columns, all: union([all, ...columns.map((column) => column.origins)]) };
 }
 
 /** A materialised view stores its rows: what it makes of other columns may carry a label of its own. */
-function storedColumn(relation: CatalogRelation, name: string, origins: Origins, exact: boolean): Column {
+function storedColumn(relation: CatalogRelation, name: string, value: Value): Column {
+  const { origins, exact } = value;
   const only = origins.size === 1 ? [...origins][0] : undefined;
-  if (relation.kind === "view" || (exact && only?.endsWith(`.${name}`) === true)) return { name, origins, exact };
+  if (relation.kind === "view" || (exact && only?.endsWith(`.${name}`) === true)) return { ...value, name };
   return { name, origins: union([origins, new Set([`${qualifiedName(relation)}.${name}`])]), exact: false };
 }

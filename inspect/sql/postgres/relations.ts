@@ -3,11 +3,12 @@
  * leave one out: names are collected from the whole tree, and WITH names hide a relation only where they are in scope.
  */
 import type { CatalogRelation } from "@sluice/core/catalog.ts";
-import type { CatalogIndex } from "../catalog-index.ts";
+import { type CatalogIndex, definitionNames, type LookupNames } from "../catalog-index.ts";
 import type { RelationUse } from "../model.ts";
 import { isSensitiveCatalog } from "./function-lists.ts";
 import { UNKNOWN } from "./lineage.ts";
 import { definitionQuery, qualifiedName, VIEW_DEPTH_MAX } from "./relation-rows.ts";
+import { isSessionRelation, TEMPORARY_SCHEMA } from "./temporary.ts";
 import { forEachChild, namesOf, type Part, partsOf, stringField } from "./tree.ts";
 
 export type Access = RelationUse["access"];
@@ -43,8 +44,8 @@ export interface ReachedRelations {
 }
 
 /** Follows names to relations: views to their definitions, partitions and inheritance to all relatives. */
-export function reachedRelations(named: readonly NamedRelation[], index: CatalogIndex): ReachedRelations {
-  const reach = new Reach(index);
+export function reachedRelations(named: readonly NamedRelation[], index: CatalogIndex, names: LookupNames): ReachedRelations {
+  const reach = new Reach(index, names);
   for (const relation of named) reach.add(relation, 0);
   return reach.result();
 }
@@ -60,12 +61,15 @@ class Reach {
   readonly #undecided = new Set<string>();
   readonly #done = new Set<string>();
 
-  constructor(index: CatalogIndex) {
+  readonly #names: LookupNames;
+
+  constructor(index: CatalogIndex, names: LookupNames) {
     this.#index = index;
+    this.#names = names;
   }
 
   add({ schema, name, access, created }: NamedRelation, depth: number): void {
-    const candidates = this.#index.find(schema, name);
+    const candidates = this.#index.find(schema, name, depth === 0 ? this.#names : definitionNames);
     if (candidates.length === 0) {
       const written = schema === undefined ? name : `${schema}.${name}`;
       if (!created) this.#unknown.add(written);
@@ -98,6 +102,7 @@ class Reach {
       return;
     }
     this.#direct.set(relation.oid, relation);
+    if (isSessionRelation(relation)) for (const read of relation.temporary.reads ?? []) this.#use(read, "read");
     for (const relative of this.#index.family(relation)) {
       this.#known.set(relative.oid, relative);
       if (relative.kind === "foreign") this.#undecided.add(`foreign table ${qualifiedName(relative)}`);
@@ -131,7 +136,8 @@ export function reachedColumns(reached: ReachedRelations): readonly string[] {
   const columns = new Set<string>();
   for (const relation of reached.known) {
     if (relation.kind === "view" || relation.kind === "sequence") continue;
-    for (const column of relation.columns) columns.add(`${qualifiedName(relation)}.${column.name}`);
+    if (isSessionRelation(relation)) for (const origin of relation.rows.all) columns.add(origin);
+    else for (const column of relation.columns) columns.add(`${qualifiedName(relation)}.${column.name}`);
   }
   if (reached.unknownNames.length > 0) for (const origin of UNKNOWN) columns.add(origin);
   return [...columns].sort();
@@ -176,6 +182,9 @@ function collect(part: Part, around: Surroundings, found: (relation: NamedRelati
     case "CopyStmt":
       descend(part, { ...around, access: part.body["is_from"] === true ? "write" : "read" }, found, []);
       return;
+    case "TableLikeClause":
+      descend(part, reading(around.hidden), found, []);
+      return;
     case "IntoClause":
       descend(part, { ...around, access: "ddl", created: true }, found, []);
       return;
@@ -206,6 +215,10 @@ function descend(part: Part, around: Surroundings, found: (relation: NamedRelati
 function name(part: Part, around: Surroundings, found: (relation: NamedRelation) => void): void {
   const schema = stringField(part.body, "schemaname");
   const relname = stringField(part.body, "relname");
+  if (around.created && schema === "" && part.body["relpersistence"] === "t") {
+    found({ schema: TEMPORARY_SCHEMA, name: relname, access: around.access, created: true });
+    return;
+  }
   if (relname === "" || (schema === "" && around.access === "read" && around.hidden.has(relname))) return;
   found({ schema: schema === "" ? undefined : schema, name: relname, access: around.access, created: around.created });
 }

@@ -4,12 +4,14 @@
  * Follows transformFromClauseItem of PostgreSQL's parse_clause.c.
  */
 import { singleColumnFunctions } from "./function-lists.ts";
+import { type CallResult, evaluateCall } from "./expressions.ts";
 import { calledName, functionNature } from "./functions.ts";
 import { useCondition } from "./influences.ts";
 import {
   CLEAN,
   type Column,
   columnsNamed,
+  derived,
   type FromItem,
   type Lineage,
   type Origins,
@@ -109,30 +111,46 @@ function functionRows(item: Part, scope: Scope, lineage: Lineage): Rows {
         .flatMap((part) => (part.kind === "List" ? partsOf(part.body["items"]) : [part])),
     ),
   ].filter((part) => part.kind === "ColumnDef");
-  const parts = calls.map((call) => lineage.evaluate(call, scope).origins);
-  const origins = union(parts);
-  lineage.influence(origins, "other"); // how many rows it returns tells about its arguments
+  const results = calls.map((call): CallResult => {
+    if (call.kind === "FuncCall") return evaluateCall(call, scope, lineage);
+    return { origins: lineage.evaluate(call, scope).origins, influences: CLEAN };
+  });
+  const origins = union(results.map((result) => result.rows?.all ?? result.origins));
+  // How many rows it returns tells about its arguments. A body that was followed has said so itself.
+  for (const result of results) if (result.rows === undefined) lineage.influence(result.origins, "other");
   const ordinality = item.body["ordinality"] === true ? [cleanColumn("ordinality")] : [];
   if (definitions.length > 0 && calls.length === 1) {
-    const columns = definitions.map((part) => ({ name: stringField(part.body, "colname"), origins, exact: false }));
+    const known = results[0]?.rows?.columns;
+    const columns = definitions.map((part, at) => {
+      const own = known?.length === definitions.length ? known[at]!.origins : origins;
+      return { name: stringField(part.body, "colname"), origins: own, exact: false };
+    });
     return rowsOf([...columns, ...ordinality], origins);
   }
-  if (!calls.every((call) => returnsOneColumn(call, lineage))) return unknownRows(origins);
-  const single = calls.length === 1 ? aliasOf(item.body).name : "";
-  const columns = calls.map((call, at) => ({
-    name: single === "" ? (calledName(call).at(-1) ?? "") : single,
-    origins: parts[at] ?? CLEAN,
-    exact: false,
-  }));
-  return rowsOf([...columns, ...ordinality], origins);
+  const alias = calls.length === 1 ? aliasOf(item.body).name : "";
+  const columns = calls.map((call, at) => columnsOfCall(call, results[at]!, alias, lineage));
+  if (columns.some((known) => known === null)) return unknownRows(origins);
+  return rowsOf([...columns.flatMap((known) => known ?? []), ...ordinality], origins);
+}
+
+/** Null where they are not known. The one column of a scalar takes the alias of its item, unless an OUT parameter names it. */
+function columnsOfCall(call: Part, result: CallResult, alias: string, lineage: Lineage): readonly Column[] | null {
+  const called = calledName(call).at(-1) ?? "";
+  if (result.rows !== undefined) {
+    const { columns } = result.rows;
+    const scalar = columns?.length === 1 && columns[0]?.name === called && alias !== "";
+    return scalar ? [{ ...columns[0]!, name: alias }] : columns;
+  }
+  if (!returnsOneColumn(call, lineage)) return null;
+  return [{ name: alias === "" ? called : alias, origins: result.origins, exact: false }];
 }
 
 function returnsOneColumn(call: Part, lineage: Lineage): boolean {
   if (call.kind !== "FuncCall") return call.kind === "SQLValueFunction";
   const names = calledName(call);
-  if (functionNature(names, lineage.index, lineage.settings).kind !== "builtin") return false;
   const name = names.at(-1) ?? "";
   const args = partsOf(call.body["args"]);
+  if (functionNature(names, lineage, args.length).kind !== "builtin") return false;
   if (name === "unnest" && args.length === 1) return isPlainArray(args[0]!);
   return singleColumnFunctions.has(name);
 }
@@ -198,10 +216,11 @@ function commonNames(left: Rows, right: Rows): readonly string[] | null {
 function mergedColumn(name: string, left: Rows, right: Rows): Column {
   const sides = [left, right].map((side) => {
     const found = columnsNamed(side.columns, name)[0];
-    return found ?? { name, origins: side.columns === null ? side.all : UNKNOWN, exact: false };
+    return found ?? { ...derived(side.columns === null ? side.all : UNKNOWN), name };
   });
   const origins = union(sides.map((side) => side.origins));
-  return { name, origins, exact: sides.every((side) => side.exact) && origins.size === 1 };
+  const exact = sides.every((side) => side.exact) && origins.size === 1;
+  return { name, origins, exact, ...(sides.some((side) => side.temporary === true) ? { temporary: true } : {}) };
 }
 
 function joinStar(left: Rows, right: Rows, shared: readonly string[] | null, mergedColumns: readonly Column[]): Rows {

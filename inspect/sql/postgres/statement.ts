@@ -2,12 +2,15 @@
  * The model of any statement. Those around another (EXPLAIN, PREPARE, EXECUTE, DECLARE, FETCH, CREATE … AS EXECUTE) are the inner
  * one's model with what the outer one changes about it. Must never report less than what the outer statement runs.
  */
-import type { OutputColumn, StatementEffect, StatementModel } from "../model.ts";
+import type { OutputColumn, SessionScope, StatementEffect, StatementModel } from "../model.ts";
 import { lookUp } from "../scope.ts";
+import { unsure } from "../unsure.ts";
 import { effectsOf, explainExecutes, gravest } from "./classify.ts";
 import { functionFacts } from "./functions.ts";
 import { plainModel, type Surroundings } from "./plain-statement.ts";
 import { settingsOf } from "./settings.ts";
+import { temporaryName } from "./temporary.ts";
+import { storedLater, temporaryFromExecuted } from "./temporary-executed.ts";
 import { type Part, partOf, stringField } from "./tree.ts";
 
 /** What a statement does, in a session with these names. */
@@ -79,8 +82,9 @@ function declareModel(statement: Part, around: Surroundings): StatementModel {
 
 function executeModel(statement: Part, around: Surroundings): StatementModel {
   const name = stringField(statement.body, "name");
-  const prepared = lookUp(around.scope.prepared, name);
-  if (prepared === undefined) return unknownModel({ name: "execute", class: "unknown" }, `prepared statement ${name}`);
+  const made = lookUp(around.scope.prepared, name);
+  if (made === undefined) return unknownModel({ name: "execute", class: "unknown" }, `prepared statement ${name}`);
+  const prepared = executedLater(made, around.scope);
   const facts = functionFacts(statement, around.index, around.settings, () => false);
   const ofParameters = effectsOf(statement).filter((effect) => effect.name !== "execute");
   return {
@@ -90,6 +94,14 @@ function executeModel(statement: Part, around: Surroundings): StatementModel {
     escapes: [...new Set([...prepared.escapes, ...facts.escapes])].sort(),
     settings: [...prepared.settings, ...settingsOf(statement)],
   };
+}
+
+/** A prepared statement that may have had to do with the temporary schema, by the names as they are now. */
+function executedLater(model: StatementModel, scope: SessionScope): StatementModel {
+  const concerns = model.relations.some(({ name }) => {
+    return temporaryName(name) !== undefined || Object.hasOwn(scope.temporary, name.slice(name.indexOf(".") + 1));
+  });
+  return concerns ? { ...unsure(model), scopeChanges: storedLater(model.scopeChanges, scope) } : model;
 }
 
 function fetchModel(statement: Part, around: Surroundings): StatementModel {
@@ -116,6 +128,7 @@ const FETCH_ALL = 2_147_483_647;
 function createFromModel(statement: Part, executed: StatementModel, around: Surroundings): StatementModel {
   const own = plainModel(statement, around);
   const copied = (executed.columns ?? []).flatMap((column) => column.origins);
+  const temporary = temporaryFromExecuted(statement, executed, around.scope);
   return {
     ...executed,
     ...classed([...own.effects.filter((effect) => effect.name !== "execute"), ...executed.effects]),
@@ -123,12 +136,12 @@ function createFromModel(statement: Part, executed: StatementModel, around: Surr
     bulkExport: executed.reaches.length > 0,
     bulkShape: executed.reaches.length > 0,
     bulkRelations: [...new Set(executed.relations.filter((use) => use.access === "read").map((use) => use.name))],
-    writeFlows: [...new Set([...executed.writeFlows, ...copied])].sort(),
+    writeFlows: [...new Set([...executed.writeFlows, ...(temporary === undefined ? copied : [])])].sort(),
     columns: null,
     columnsKnown: true,
     copy: "none",
-    scopeChanges: [],
-    changesCatalog: true,
+    scopeChanges: temporary === undefined ? executed.scopeChanges : [...executed.scopeChanges, temporary],
+    changesCatalog: temporary === undefined || executed.changesCatalog || executed.undecided.length > 0,
   };
 }
 

@@ -1,0 +1,119 @@
+/**
+ * Everything that a statement runs besides its own text: the views it reads, the SQL functions it calls, what those read and call in
+ * turn, and what of it is undecided. Must never stop at a body: its effects, relations and functions count as the statement's own.
+ */
+import type { CatalogFunction } from "@sluice/core/catalog.ts";
+import type { CatalogIndex } from "../catalog-index.ts";
+import type { AnalysisSettings, SessionScope, StatementEffect } from "../model.ts";
+import { effectsOf } from "./classify.ts";
+import { sqlBody } from "./function-bodies.ts";
+import { functionFacts } from "./functions.ts";
+import { definitionQuery, qualifiedName } from "./relation-rows.ts";
+import { namedRelations, type ReachedRelations, reachedRelations } from "./relations.ts";
+import type { Part } from "./tree.ts";
+
+export interface ReachedCode {
+  readonly relations: ReachedRelations;
+  /** Effects of the bodies; those of the statement are not among them. */
+  readonly effects: readonly StatementEffect[];
+  readonly undecided: ReadonlySet<string>;
+  readonly escapes: ReadonlySet<string>;
+  /** Qualified names of the functions whose bodies were taken for what a call does. */
+  readonly followed: readonly string[];
+}
+
+interface Around {
+  readonly index: CatalogIndex;
+  readonly settings: AnalysisSettings;
+  readonly scope: SessionScope;
+}
+
+/** `namesOnly`: the statement names functions and types without using them. */
+export function reachedCode(statement: Part, around: Around, namesOnly: boolean): ReachedCode {
+  const reach = new CodeReach(around);
+  reach.add(statement, around.scope, namesOnly);
+  return reach.result();
+}
+
+class CodeReach {
+  readonly #around: Around;
+  readonly #views = new Set<number>();
+  readonly #functions = new Map<number, CatalogFunction>();
+  readonly #effects = new Map<string, StatementEffect>();
+  readonly #undecided = new Set<string>();
+  readonly #escapes = new Set<string>();
+  #relations: ReachedRelations | undefined;
+
+  constructor(around: Around) {
+    this.#around = around;
+  }
+
+  add(tree: Part, names: SessionScope, namesOnly: boolean): void {
+    const { index } = this.#around;
+    const reached = reachedRelations(namedRelations(tree), index, names);
+    this.#relations = this.#relations === undefined ? reached : merged(this.#relations, reached);
+    this.#use(tree, names, reached, namesOnly);
+    for (const view of reached.views) {
+      const query = this.#views.has(view.oid) ? undefined : definitionQuery(view, index);
+      this.#views.add(view.oid);
+      // Views within the view are among the reached ones already.
+      if (query !== undefined && !namesOnly) this.#use(query, { ...names, path: ["pg_catalog"], temporary: {} }, reached, false);
+    }
+  }
+
+  result(): ReachedCode {
+    return {
+      relations: this.#relations ?? reachedRelations([], this.#around.index, this.#around.scope),
+      effects: [...this.#effects.values()],
+      undecided: this.#undecided,
+      escapes: this.#escapes,
+      followed: [...this.#functions.values()].map(qualifiedFunction).sort(),
+    };
+  }
+
+  #use(tree: Part, names: SessionScope, reached: ReachedRelations, namesOnly: boolean): void {
+    if (namesOnly) return;
+    const { index, settings } = this.#around;
+    const columns = new Set(reached.known.flatMap((relation) => relation.columns.map((column) => column.name)));
+    const facts = functionFacts(tree, index, settings, (name) => columns.has(name), names.path);
+    for (const found of facts.undecided) this.#undecided.add(found);
+    for (const found of facts.escapes) this.#escapes.add(found);
+    for (const fn of facts.followed) this.#follow(fn);
+  }
+
+  #follow(fn: CatalogFunction): void {
+    const { index, scope } = this.#around;
+    const oid = fn.signature?.oid ?? 0;
+    const body = sqlBody(fn, index);
+    if (body === undefined || this.#functions.has(oid)) return;
+    this.#functions.set(oid, fn);
+    const bound: SessionScope = { ...scope, path: ["pg_catalog"], temporary: {} };
+    // A body that is called within one with another path has that path: then a name means any relation of that name.
+    const names = body.names === "bound" ? bound : body.names === "called" ? scope : { ...scope, path: null };
+    for (const statement of body.statements) {
+      for (const effect of effectsOf(statement)) this.#effects.set(`${effect.class} ${effect.name}`, effect);
+      this.add(statement, names, false);
+    }
+    for (const value of body.defaults) this.add(value, bound, false);
+  }
+}
+
+function qualifiedFunction(fn: CatalogFunction): string {
+  return `${fn.schema}.${fn.name}`;
+}
+
+function merged(a: ReachedRelations, b: ReachedRelations): ReachedRelations {
+  const names = <T extends { readonly oid: number }>(first: readonly T[], second: readonly T[]): readonly T[] => [
+    ...new Map([...first, ...second].map((relation) => [relation.oid, relation])).values(),
+  ];
+  const uses = [...a.uses, ...b.uses].map((use) => [`${use.access} ${use.name}`, use] as const);
+  return {
+    uses: [...new Map(uses).values()],
+    known: names(a.known, b.known),
+    direct: names(a.direct, b.direct),
+    views: names(a.views, b.views),
+    unknownNames: [...new Set([...a.unknownNames, ...b.unknownNames])],
+    sensitive: [...new Set([...a.sensitive, ...b.sensitive])],
+    undecided: [...new Set([...a.undecided, ...b.undecided])],
+  };
+}
