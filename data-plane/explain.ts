@@ -7,6 +7,7 @@ import { precheck } from "@sluice/inspect/sql/precheck.ts";
 import { applyScopeChange, emptyScope } from "@sluice/inspect/sql/scope.ts";
 import type { DecisionExplainer, ExplainRequest } from "@sluice/rpc/explain.ts";
 import type { GatewayParts } from "./gateway-parts.ts";
+import type { CatalogEntry, CatalogState } from "./upstream/catalogs.ts";
 import { decisionJson } from "./session/statement-records.ts";
 import { findResource } from "./session/resource-access.ts";
 
@@ -34,7 +35,7 @@ async function explain(parts: GatewayParts, request: ExplainRequest): Promise<Re
   let decision: Readonly<Record<string, unknown>> = {};
   for (const text of request.sql) {
     precheck(text, parts.limits);
-    const state = await catalog.wait();
+    const state = await catalogState(parts, catalog);
     const analysis = await parts.analyser.analyse({
       catalogKey: catalog.key,
       epoch: state.catalog.epoch,
@@ -64,6 +65,23 @@ async function explain(parts: GatewayParts, request: ExplainRequest): Promise<Re
     scope = analysis.statements.flatMap(({ scopeChanges }) => scopeChanges).reduce(applyScopeChange, scope);
   }
   return decision;
+}
+
+/** How long the failure to read a catalog answers for it, so that a batch on a target that is down does not wait line by line. */
+const FAILURE_KEPT_MS = 5_000;
+const failures = new WeakMap<CatalogEntry, { readonly error: unknown; readonly atMs: number }>();
+
+async function catalogState({ clock }: GatewayParts, catalog: CatalogEntry): Promise<CatalogState> {
+  const known = catalog.current;
+  if (known !== undefined) return known;
+  const failure = failures.get(catalog);
+  if (failure !== undefined && clock.monotonicMs() - failure.atMs < FAILURE_KEPT_MS) throw failure.error;
+  try {
+    return await catalog.wait();
+  } catch (error) {
+    failures.set(catalog, { error, atMs: clock.monotonicMs() });
+    throw error;
+  }
 }
 
 function unknownResource(name: string): never {

@@ -127,6 +127,45 @@ describe("the contract's commands", () => {
     expect(result).toMatchObject({ status: 0, stderr: expect.stringContaining("could not be judged") });
   });
 
+  it("explains five hundred mixed lines, what is wrong with one being that one's alone", { timeout: 120_000 }, async () => {
+    const file = join(orders.sluice.directory, "down.yaml");
+    const manifests = (await contractManifests(orders.target.port)).split("---")[0]!;
+    await writeFile(file, manifests.replace("name: orders,", "name: down,").replace(/127\.0\.0\.1:\d+/, "127.0.0.1:1"));
+    expect(await orders.sluice.cli("apply", "-f", file)).toMatchObject({ status: 0 });
+    const ada = { sub: "ada", groups: ["agents"] };
+    const line = (id: number, sql: unknown, resource = "orders"): string => JSON.stringify({ id, as: ada, resource, sql });
+    /** By its place in the round: the line, and what must come of it. */
+    const round: readonly (readonly [line: (id: number) => string, expected: Record<string, unknown>])[] = [
+      [(id) => line(id, `SELECT ssn, ${id} FROM customers WHERE id = 1`), { effect: "mask" }],
+      [(id) => line(id, ["BEGIN", "PREPARE p AS DELETE FROM orders", "EXECUTE p"]), { effect: "approve" }],
+      [(id) => line(id, "SELECT 1", "down"), { effect: "deny", error: { code: "catalog_unavailable" } }],
+      [(id) => line(id, "SELECT 1", "nowhere"), { effect: "deny", error: { code: "resource_unknown" } }],
+      [(id) => line(id, "SELEC 1"), { effect: "deny", statement: { class: "unknown" } }],
+      [(id) => `{"id":${id},"as":`, { id: null, effect: "deny", error: { code: "statement_invalid" } }],
+      [(id) => line(id, "SELECT 1 \0"), { effect: "deny", error: { code: "statement_invalid" } }],
+      [(id) => line(id, `SELECT ${"(".repeat(10_000)}1${")".repeat(10_000)}`), { error: { code: "statement_too_long" } }],
+      [(id) => line(id, ""), { effect: "deny", error: { code: "statement_invalid" } }],
+      [(id) => line(id, `COPY customers TO STDOUT -- ${id}`), { effect: "deny", statement: { class: "export" } }],
+    ];
+    const batch = Array.from({ length: 500 }, (_, at) => round[at % round.length]![0](at));
+    const batchFile = join(orders.sluice.directory, "mixed.jsonl");
+    await writeFile(batchFile, batch.join("\n"));
+    const startedMs = performance.now();
+    const result = await orders.sluice.cli("policy", "explain", "--batch", batchFile);
+    const tookMs = performance.now() - startedMs;
+    const answers = result.stdout
+      .trim()
+      .split("\n")
+      .map((answer) => JSON.parse(answer) as Record<string, unknown>); // JSON lines, by the contract
+    expect(answers).toHaveLength(500);
+    for (const [at, answer] of answers.entries()) {
+      expect(answer).toMatchObject({ id: at, ...round[at % round.length]![1] });
+    }
+    expect(result).toMatchObject({ status: 0, stderr: expect.stringContaining("could not be judged") });
+    process.stdout.write(`500 mixed lines, one in ten for a target that is down: ${tookMs.toFixed(0)} ms\n`);
+    expect(tookMs).toBeLessThan(60_000);
+  });
+
   it("applies manifests, all or nothing, every fault with its place", async () => {
     const file = join(orders.sluice.directory, "change.yaml");
     const good = await contractManifests(orders.target.port);
