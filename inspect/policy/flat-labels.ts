@@ -85,9 +85,9 @@ export function buffersOf(flat: FlatLabels): readonly ArrayBuffer[] {
   return Object.values(flat).flatMap((value: unknown) => (ArrayBuffer.isView(value) ? [value.buffer as ArrayBuffer] : [])); // all its views are of such
 }
 
-/** FNV-1a over UTF-16 units. */
-export function hashOf(text: string): number {
-  let hash = 0x811c9dc5;
+/** FNV-1a over UTF-16 units; `before` is the hash of what stands in front of `text`. */
+export function hashOf(text: string, before = 0x811c9dc5): number {
+  let hash = before;
   for (let at = 0; at < text.length; at++) hash = Math.imul(hash ^ text.charCodeAt(at), 0x01000193);
   return hash >>> 0;
 }
@@ -146,18 +146,21 @@ type NamedColumns = Pick<FlatLabels, "namedSets" | "columnsByName" | "columnHash
 function nameColumns(
   relations: readonly CatalogRelation[],
   count: number,
-  { columnSets, flags }: ColumnArrays,
+  { columnSets, flags, columnRelations, columnStarts }: ColumnArrays,
   sets: EntitySets,
 ): NamedColumns {
   const columnsByName = new Uint32Array(slotsFor(count));
   const columnHashes = new Uint32Array(count);
   const namedSets = new Uint32Array(count);
-  const first = new NameTable(columnsByName, columnHashes);
+  const first = new NameTable(columnsByName, columnHashes, (place) => {
+    const relation = columnRelations[place]!;
+    return `${nameOf(relations[relation]!)}.${relations[relation]!.columns[place - columnStarts[relation]!]!.name}`;
+  });
   let at = 0;
   for (const relation of relations) {
-    const prefix = `${relation.schema}.${relation.name}.`;
+    const before = hashOf(`${nameOf(relation)}.`);
     for (const column of relation.columns) {
-      const place = first.placeOf(`${prefix}${column.name}`, at);
+      const place = first.placeOf(hashOf(column.name, before), at);
       namedSets[place] = place === at ? columnSets[at]! : sets.union(namedSets[place]!, columnSets[at]!);
       const textless = textlessTypes.has(column.typeOid);
       if (place === at && textless) flags[at]! |= FLAG.textlessByName;
@@ -180,9 +183,9 @@ function nameRelations(
   const relationHashes = new Uint32Array(relations.length);
   const rowSets = new Uint32Array(relations.length);
   const namedRowSets = new Uint32Array(relations.length);
-  const first = new NameTable(relationsByName, relationHashes);
+  const first = new NameTable(relationsByName, relationHashes, (place) => nameOf(relations[place]!));
   for (const [at, relation] of relations.entries()) {
-    const place = first.placeOf(`${relation.schema}.${relation.name}`, at);
+    const place = first.placeOf(hashOf(nameOf(relation)), at);
     for (let column = columnStarts[at]!; column < columnStarts[at + 1]!; column++) {
       rowSets[at] = sets.union(rowSets[at]!, columnSets[column]!);
       // What a name has from others that collide with it counts only where a column of this relation has something.
@@ -193,6 +196,10 @@ function nameRelations(
   return { relationsByName, relationHashes, rowSets, namedRowSets };
 }
 
+function nameOf({ schema, name }: CatalogRelation): string {
+  return `${schema}.${name}`;
+}
+
 /** At most half full. */
 function slotsFor(entries: number): number {
   return 2 ** Math.ceil(Math.log2(Math.max(entries, 1) * 2));
@@ -201,24 +208,23 @@ function slotsFor(entries: number): number {
 class NameTable {
   readonly #slots: Uint32Array;
   readonly #hashes: Uint32Array;
-  /** Only where two names have one hash are the names themselves compared. */
-  readonly #texts = new Map<number, string>();
+  /** Only where two names have one hash are the names themselves made and compared. */
+  readonly #textAt: (place: number) => string;
 
-  constructor(slots: Uint32Array, hashes: Uint32Array) {
+  constructor(slots: Uint32Array, hashes: Uint32Array, textAt: (place: number) => string) {
     this.#slots = slots;
     this.#hashes = hashes;
+    this.#textAt = textAt;
   }
 
   /** The place of the first that had this name: `at` itself when there was none. */
-  placeOf(text: string, at: number): number {
+  placeOf(hash: number, at: number): number {
     const mask = this.#slots.length - 1;
-    const hash = hashOf(text);
     this.#hashes[at] = hash;
-    this.#texts.set(at, text);
     let slot = hash & mask;
     for (; this.#slots[slot] !== 0; slot = (slot + 1) & mask) {
       const place = this.#slots[slot]! - 1;
-      if (this.#hashes[place] === hash && this.#texts.get(place) === text) return place;
+      if (this.#hashes[place] === hash && this.#textAt(place) === this.#textAt(at)) return place;
     }
     this.#slots[slot] = at + 1;
     return at;

@@ -29,6 +29,7 @@ export function entitiesOfColumns(
   { relations, databaseOid }: Pick<Catalog, "relations" | "databaseOid">,
 ): ColumnEntities {
   const matchers = classifiers.map(matcherOf);
+  const entitiesByName = matcherOfNames(matchers);
   const entities: ColumnEntities = new Map();
   bind(
     entities,
@@ -37,14 +38,15 @@ export function entitiesOfColumns(
   );
   for (const relation of relations) {
     if (relation.system || relation.columns.length === 0) continue;
-    for (const matcher of matchers) {
-      const matches = matcher.matcherIn(relation);
-      for (const column of relation.columns) {
-        if (matches(column.name)) add(entities, columnKey(relation.oid, column.number), matcher.entity);
-      }
+    const byName = holdsData(relation);
+    const byPath = matchers.flatMap(({ entity, pathsIn }) => pathsIn(relation).map((matches) => ({ entity, matches })));
+    if (!byName && byPath.length === 0) continue;
+    for (const { name, number } of relation.columns) {
+      if (byName) for (const entity of entitiesByName(name)) add(entities, columnKey(relation.oid, number), entity);
+      for (const { entity, matches } of byPath) if (matches(name)) add(entities, columnKey(relation.oid, number), entity);
     }
   }
-  spread(relations, entities, matchers);
+  spread(relations, entities, entitiesByName);
   return entities;
 }
 
@@ -67,36 +69,35 @@ function add<Key>(to: Map<Key, Set<string>>, key: Key, value: string): void {
 
 interface ColumnMatcher {
   readonly entity: string;
-  /** Whether a column of this relation carries the entity. */
-  matcherIn(relation: CatalogRelation): (column: string) => boolean;
-  /** The same by the name alone, for fields of composite types: they hold nothing themselves. */
+  /** What of its patterns for whole paths may match columns of this relation. */
+  pathsIn(relation: CatalogRelation): readonly ((column: string) => boolean)[];
+  /** By the name alone: where data is stored, and for fields of composite types, which hold nothing themselves. */
   matchesName(column: string): boolean;
 }
 
 function matcherOf(classifier: ClassifierSpec): ColumnMatcher {
   const paths = classifier.columns.map((path) => path.split(".").map(wildcard));
   const names = classifier.columnNames.map(wildcard);
-  // Ten thousand tables share few column names, and a name needs to be looked at once.
-  const known = new Map<string, boolean>();
-  const matchesName = (column: string): boolean => {
-    let matches = known.get(column);
-    if (matches === undefined) {
-      matches = names.some((name) => name(column));
-      known.set(column, matches);
-    }
-    return matches;
-  };
   return {
     entity: classifier.entity,
-    matchesName,
-    matcherIn(relation) {
-      const byName = names.length > 0 && holdsData(relation);
-      const byPath = paths.flatMap(([schema, table, name]) =>
+    matchesName: (column) => names.some((name) => name(column)),
+    pathsIn: (relation) =>
+      paths.flatMap(([schema, table, name]) =>
         schema?.(relation.schema) === true && table?.(relation.name) === true && name !== undefined ? [name] : [],
-      );
-      if (!byName && byPath.length === 0) return () => false;
-      return (column) => (byName && matchesName(column)) || byPath.some((name) => name(column));
-    },
+      ),
+  };
+}
+
+/** Ten thousand tables share few column names: each is held against the patterns once. */
+function matcherOfNames(matchers: readonly ColumnMatcher[]): (column: string) => readonly string[] {
+  const known = new Map<string, readonly string[]>();
+  return (column) => {
+    let found = known.get(column);
+    if (found === undefined) {
+      found = matchers.filter((matcher) => matcher.matchesName(column)).map(({ entity }) => entity);
+      known.set(column, found);
+    }
+    return found;
   };
 }
 
@@ -124,11 +125,15 @@ function wildcard(pattern: string): (text: string) => boolean {
 }
 
 /** Until nothing is added: a field may be a row itself, and what is generated from a column may be inherited. */
-function spread(relations: readonly CatalogRelation[], entities: ColumnEntities, matchers: readonly ColumnMatcher[]): void {
+function spread(
+  relations: readonly CatalogRelation[],
+  entities: ColumnEntities,
+  entitiesByName: (column: string) => readonly string[],
+): void {
   const fields: ColumnEntities = new Map();
   for (const { oid, columns } of relations.filter(({ kind }) => kind === "composite")) {
     for (const { number, name } of columns) {
-      for (const matcher of matchers) if (matcher.matchesName(name)) add(fields, columnKey(oid, number), matcher.entity);
+      for (const entity of entitiesByName(name)) add(fields, columnKey(oid, number), entity);
     }
   }
   const made = madeOfOthers(relations);
