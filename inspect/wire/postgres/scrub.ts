@@ -1,6 +1,6 @@
 /**
  * Takes texts out of errors, notices and notifications that may hold protected values. What stays: severity and SQLSTATE, which
- * programs act on and which hold no values. Everything not known to be safe is dropped, future fields too.
+ * programs act on and which hold no values, and the place in the caller's text that is wrong. Everything not known to be safe is dropped, future fields too.
  */
 import { BodyReader, cstring, encodeMessage } from "./frames.ts";
 
@@ -13,7 +13,11 @@ export function scrubbed(type: "E" | "N", fields: ReadonlyMap<string, string>): 
     const value = fields.get(name);
     if (value !== undefined) parts.push(cstring(name + value));
   }
-  return encodeMessage(type, [...parts, cstring(`M${message}`), Buffer.from([0])]);
+  // Where in the caller's own text it is wrong; an error of running it has no such place.
+  const position = fields.get("P") ?? "";
+  const place = speaksOfStatementOnly(fields.get("C") ?? "") && /^[0-9]{1,10}$/.test(position);
+  const told = place ? [cstring(`P${position}`)] : [];
+  return encodeMessage(type, [...parts, cstring(`M${message}`), ...told, Buffer.from([0])]);
 }
 
 /** A NotificationResponse with the sender and the channel and an empty payload. */

@@ -151,7 +151,7 @@ export class TargetSide {
         state.toCaller(releasedNotice(state, frame));
         return;
       case fromTarget.parameterStatus:
-        state.toCaller(releasedStatus(frame));
+        state.toCaller(releasedStatus(state, frame));
         return;
       case fromTarget.notification:
         state.toCaller(releasedNotification(state, frame));

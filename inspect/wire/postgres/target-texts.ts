@@ -12,6 +12,9 @@ import { emptiedNotification, scrubbed, speaksOfStatementOnly } from "./scrub.ts
 /** Settings under which a text means what was judged. A target that reports another value reads statements differently than we do. */
 const fixedSettings: Readonly<Record<string, string>> = { client_encoding: "UTF8", standard_conforming_strings: "on" };
 
+const NOTHING = Buffer.alloc(0);
+const NO_FIELDS: ReadonlyMap<string, string> = new Map();
+
 /** Whether an error's or notice's text may hold protected values. `head`: the answer it belongs to. */
 export function isWithheld(state: RelayState, head: ExpectedAnswer | undefined, fields: ReadonlyMap<string, string>): boolean {
   if (head === undefined) return !state.judge.notificationsClear;
@@ -30,9 +33,14 @@ export function releasedNotification(state: RelayState, frame: Frame): Buffer {
   return state.judge.notificationsClear ? frame.bytes : emptiedNotification(frame.body);
 }
 
-/** Throws `denied` when the setting may not have this value. */
-export function releasedStatus(frame: Frame): Buffer {
+/** Reported settings that take any text: code that a statement runs may set them to what it read. */
+const freeSettings: ReadonlySet<string> = new Set(["application_name", "search_path"]);
+
+/** Empty: the caller is not told. Throws `denied` when the setting may not have this value. */
+export function releasedStatus(state: RelayState, frame: Frame): Buffer {
   const [name, value] = readParameterStatus(frame.body);
+  const { head } = state.answers;
+  if (freeSettings.has(name) && head !== undefined && isWithheld(state, head, NO_FIELDS)) return NOTHING;
   const wanted = Object.hasOwn(fixedSettings, name) ? fixedSettings[name] : undefined;
   if (wanted === undefined || wanted === value) return frame.bytes;
   throw new GatewayError(
