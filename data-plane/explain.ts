@@ -4,7 +4,7 @@ import { newDecisionId, newSessionId } from "@sluice/core/ids.ts";
 import type { Principal } from "@sluice/core/principal.ts";
 import { decideBatch, mergeDecisions, unparsedDecision } from "@sluice/inspect/policy/decide.ts";
 import { precheck } from "@sluice/inspect/sql/precheck.ts";
-import { applyScopeChange, emptyScope } from "@sluice/inspect/sql/scope.ts";
+import { SessionNames } from "@sluice/inspect/sql/session-names.ts";
 import type { DecisionExplainer, ExplainRequest } from "@sluice/rpc/explain.ts";
 import type { GatewayParts } from "./gateway-parts.ts";
 import type { CatalogEntry, CatalogState } from "./upstream/catalogs.ts";
@@ -31,7 +31,8 @@ async function explain(parts: GatewayParts, request: ExplainRequest): Promise<Re
     startedAtMs: nowMs,
     declared: {},
   };
-  let scope = emptyScope;
+  const names = new SessionNames(undefined);
+  let inTransaction = false;
   let decision: Readonly<Record<string, unknown>> = {};
   for (const text of request.sql) {
     precheck(text, parts.limits);
@@ -40,7 +41,7 @@ async function explain(parts: GatewayParts, request: ExplainRequest): Promise<Re
       catalogKey: catalog.key,
       epoch: state.catalog.epoch,
       text,
-      scope,
+      scope: names.scope,
       settings: { bulkRowsMin, bulkLimitMax, safeFunctions },
     });
     if (analysis.kind === "unparsed") {
@@ -62,7 +63,19 @@ async function explain(parts: GatewayParts, request: ExplainRequest): Promise<Re
       })),
     );
     decision = decisionJson(mergeDecisions(decisions));
-    scope = analysis.statements.flatMap(({ scopeChanges }) => scopeChanges).reduce(applyScopeChange, scope);
+    // As if each text were sent by itself and ran well.
+    for (const { scopeChanges } of analysis.statements) {
+      names.succeeded(scopeChanges, "");
+      for (const change of scopeChanges)
+        if (
+          change.kind === "transaction" &&
+          change.verb !== "release" &&
+          change.verb !== "savepoint" &&
+          change.verb !== "rollback_to"
+        )
+          inTransaction = change.verb === "begin";
+    }
+    names.ready(inTransaction ? "T" : "I");
   }
   return decision;
 }

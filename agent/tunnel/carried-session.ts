@@ -60,7 +60,8 @@ export class CarriedSession {
         throw new GatewayError("agent_unavailable", "The gateway gave the session up while it was being opened.");
       }
       const parameters = target.parameters.map(([name, value]) => ({ name, value }));
-      answer(dialed, { outcome: { case: "opened", value: { parameters } } });
+      const session = target.session === undefined ? {} : { session: target.session };
+      answer(dialed, { outcome: { case: "opened", value: { parameters, ...session } } });
     } catch (error) {
       if (!socket.destroyed) refuse(dialed, error);
       throw error;

@@ -165,6 +165,7 @@ async function runSession(parts: GatewayParts, connection: AcceptedConnection, o
       declared: startup.declared,
     },
     catalog: parts.catalogs.entry(resolved.resource, resolved.database),
+    ...(target.session === undefined ? {} : { start: target.session }),
     analyser: parts.analyser,
     policies: parts.policies,
     log: sessionLog,

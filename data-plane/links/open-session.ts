@@ -7,7 +7,7 @@ import type { Clock } from "@sluice/core/clock.ts";
 import type { Limits } from "@sluice/core/limits.ts";
 import type { Random } from "@sluice/core/random.ts";
 import type { MessageShape } from "@bufbuild/protobuf";
-import type { SessionAnswerSchema } from "@sluice/proto/sluice/link/v1/link_pb.ts";
+import type { SessionAnswerSchema, TargetSessionStartSchema } from "@sluice/proto/sluice/link/v1/link_pb.ts";
 import type { OpenTargetRequest, TargetConnection } from "@sluice/rpc/agent-link.ts";
 import type { NodeIdentity } from "@sluice/rpc/node-identity.ts";
 import { TICKET_BYTES, ticketProof } from "@sluice/rpc/ticket.ts";
@@ -42,9 +42,9 @@ export async function openSession(options: OpenSessionOptions): Promise<TargetCo
       requireLabels(connection, request);
       const openId = agent.nextId();
       const answer = await bind(options, connection, openId);
-      const parameters = parametersOf(answer);
+      const opened = openedOf(answer);
       agents.carries(connection);
-      return handOver(options, connection, openId, parameters);
+      return handOver(options, connection, openId, opened);
     } catch (error) {
       connection.destroy();
       throw error;
@@ -106,10 +106,13 @@ async function bind(
   }
 }
 
-function parametersOf({ outcome }: MessageShape<typeof SessionAnswerSchema>): TargetConnection["parameters"] {
+function openedOf({ outcome }: MessageShape<typeof SessionAnswerSchema>): Pick<TargetConnection, "parameters" | "session"> {
   switch (outcome.case) {
     case "opened":
-      return outcome.value.parameters.map(({ name, value }) => [name, value] as const);
+      return {
+        parameters: outcome.value.parameters.map(({ name, value }) => [name, value] as const),
+        ...sessionOf(outcome.value.session),
+      };
     case "fault":
       throw agentFault(outcome.value);
     case undefined:
@@ -123,10 +126,10 @@ function handOver(
   { agent, request, limits }: OpenSessionOptions,
   connection: SessionConnection,
   openId: bigint,
-  parameters: TargetConnection["parameters"],
+  opened: Pick<TargetConnection, "parameters" | "session">,
 ): TargetConnection {
   const { socket } = connection;
-  const target = { stream: socket, parameters, cancel: () => agent.cancel(openId) };
+  const target = { stream: socket, ...opened, cancel: () => agent.cancel(openId) };
   if (agent.capability < RELEASE_CAPABILITY || request.resource.target.pool === undefined) return target;
   return {
     ...target,
@@ -149,4 +152,10 @@ function handOver(
       socket.once("close", () => clearTimeout(timer));
     },
   };
+}
+
+function sessionOf(session: MessageShape<typeof TargetSessionStartSchema> | undefined): Pick<TargetConnection, "session"> {
+  if (session === undefined) return {};
+  const { searchPath, currentUser, sessionUser } = session;
+  return { session: { searchPath, currentUser, sessionUser } };
 }

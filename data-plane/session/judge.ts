@@ -5,26 +5,27 @@
 import type { CellEdit } from "@sluice/core/cell-edit.ts";
 import type { Clock } from "@sluice/core/clock.ts";
 import { GatewayError, toGatewayError } from "@sluice/core/errors.ts";
-import { type CatalogEpoch, type DecisionId, newDecisionId } from "@sluice/core/ids.ts";
+import { type DecisionId, newDecisionId } from "@sluice/core/ids.ts";
 import type { Limits } from "@sluice/core/limits.ts";
 import type { Principal } from "@sluice/core/principal.ts";
 import type { Random } from "@sluice/core/random.ts";
 import type { InspectionSpec, ResourceSpec, TargetAccount } from "@sluice/core/snapshot.ts";
 import { type SessionFacts, unparsedDecision } from "@sluice/inspect/policy/decide.ts";
 import type { Decision } from "@sluice/inspect/policy/decision.ts";
-import type { Analysis, AnalysisSettings, SessionScope, StatementModel } from "@sluice/inspect/sql/model.ts";
+import type { Analysis, AnalysisSettings, StatementModel } from "@sluice/inspect/sql/model.ts";
 import { precheck } from "@sluice/inspect/sql/precheck.ts";
-import { applyScopeChange, emptyScope } from "@sluice/inspect/sql/scope.ts";
-import { unsureAnalysis, unsureScope } from "@sluice/inspect/sql/unsure.ts";
+import { unsureAnalysis } from "@sluice/inspect/sql/unsure.ts";
 import type {
   Judge,
   Judgement,
   Permission,
   Refusal,
+  SessionNaming,
   StatementOutcome,
   StatementPlan,
   StatementRequest,
 } from "@sluice/inspect/wire/judgement.ts";
+import type { SessionStart } from "@sluice/rpc/agent-link.ts";
 import { type GatewayMetrics, noGatewayMetrics } from "@sluice/telemetry/gateway-metrics.ts";
 import { notTraced, type SessionTrace } from "@sluice/telemetry/session-trace.ts";
 import type { AnalysisRequest, Analyser } from "../analysis/analyser.ts";
@@ -34,6 +35,8 @@ import { type ColumnPlanResult, planColumns } from "./column-plans.ts";
 import { planCopy } from "./copy-plans.ts";
 import { pooledForIds } from "./decision-ids.ts";
 import { refusalOfDecision, refusalOfError, refusalOfSyntax } from "./refusals.ts";
+import { JudgedNames, outdatedDecision } from "./judged-names.ts";
+import { NO_STATEMENT } from "./no-statement.ts";
 import { recordsStrictly } from "./resource-access.ts";
 import type { SessionLog } from "./session-log.ts";
 import { recordedStatement } from "./statement-records.ts";
@@ -48,6 +51,8 @@ export interface JudgeParts {
   readonly account: TargetAccount;
   readonly facts: SessionFacts;
   readonly catalog: CatalogEntry;
+  /** As the target said it when the connection was opened. */
+  readonly start?: SessionStart;
   readonly analyser: Analyser;
   readonly policies: PolicyStore;
   readonly log: SessionLog;
@@ -70,8 +75,7 @@ interface Granted extends Permission {
 
 export class SessionJudge implements Judge {
   readonly #parts: JudgeParts;
-  #scope: SessionScope = emptyScope;
-  #scopeEpoch: CatalogEpoch | undefined;
+  readonly #names: JudgedNames;
   #pending: StatementRequest | undefined;
   #failure: { readonly request: StatementRequest; readonly error: GatewayError } | undefined;
   /** An answer that the shared cache did not keep, for the one question that is asked again. */
@@ -81,6 +85,8 @@ export class SessionJudge implements Judge {
   readonly #watch: StatementWatch;
   #settings: AnalysisSettings;
   #inspection: InspectionSpec;
+  /** Whose statements take their turns together where analyses wait. */
+  readonly #asker: string;
   readonly #nowMs: () => number;
   /** Ends the wait of the pending statement; undefined while nothing is pending. */
   #cancelPending: (() => void) | undefined;
@@ -96,12 +102,14 @@ export class SessionJudge implements Judge {
   constructor(parts: JudgeParts) {
     const { principal, resource, facts, clock } = parts;
     this.#parts = parts;
+    this.#names = new JudgedNames(parts.start);
     this.#random = pooledForIds(parts.random);
     this.#verdicts = new Verdicts({ principal, resource, facts, random: this.#random });
     this.#watch = new StatementWatch(resource.name, parts.metrics ?? noGatewayMetrics, parts.trace ?? notTraced, clock);
     this.#inspection = resource.inspection;
     this.#settings = settingsOf(resource.inspection);
     this.#nowMs = () => clock.nowMs();
+    this.#asker = JSON.stringify([principal.issuer, principal.subject]);
   }
 
   get notificationsClear(): boolean {
@@ -130,7 +138,7 @@ export class SessionJudge implements Judge {
       return refusalOfError(error);
     }
     const state = this.#parts.catalog.current;
-    const asked = state === undefined ? undefined : this.#analysisRequest(request.text, state);
+    const asked = state === undefined ? undefined : this.#analysisRequest(request, state);
     const analysis = asked === undefined ? undefined : (this.#parts.analyser.cached(asked) ?? this.#takeHeld(asked));
     if (state === undefined || analysis === undefined) {
       // Cheap and final: what fails here waits for no catalog.
@@ -156,7 +164,7 @@ export class SessionJudge implements Judge {
     this.#cancelPending = () => cancelled.reject(cancelledError());
     try {
       if (this.#announces) await Promise.race([this.#announce(), cancelled.promise]);
-      const { asked, analysis } = await Promise.race([this.#analyse(request.text), cancelled.promise]);
+      const { asked, analysis } = await Promise.race([this.#analyse(request), cancelled.promise]);
       if (this.#parts.analyser.cached(asked) === undefined) this.#held = { asked, analysis };
     } catch (error) {
       this.#failure = { request, error: toGatewayError(error) };
@@ -196,9 +204,9 @@ export class SessionJudge implements Judge {
     await this.#parts.catalog.announce(this.#parts.log.sessionId);
   }
 
-  async #analyse(text: string): Promise<{ readonly asked: AnalysisRequest; readonly analysis: Analysis }> {
+  async #analyse(request: StatementRequest): Promise<{ readonly asked: AnalysisRequest; readonly analysis: Analysis }> {
     const state = await this.#parts.catalog.wait();
-    const asked = this.#analysisRequest(text, state);
+    const asked = this.#analysisRequest(request, state);
     return { asked, analysis: await this.#parts.analyser.analyse(asked) };
   }
 
@@ -209,19 +217,41 @@ export class SessionJudge implements Judge {
       this.#running.delete(granted);
       this.#watch.finished(number, outcome);
     }
+    this.#names.finished(verdict.statements[index]?.model, outcome);
     if (number === 0) return;
-    const changes = verdict.statements[index]?.model.scopeChanges ?? [];
-    if (outcome.ok) this.#scope = changes.reduce(applyScopeChange, this.#scope);
     this.#parts.log.append({
       kind: "finished",
       finished: { number, ok: outcome.ok, tag: outcome.tag, rows: outcome.rows },
     });
   }
 
+  suspended(permission: Permission, index: number): void {
+    const { verdict } = permission as Granted; // the machine gives back what this judge gave
+    this.#names.machine.succeeded(verdict.statements[index]?.model.scopeChanges ?? [], "");
+  }
+
+  get names(): SessionNaming {
+    return this.#names.naming;
+  }
+
+  get undoable(): boolean {
+    return this.#names.machine.undoable;
+  }
+
+  failed(): void {
+    this.#names.machine.failed();
+  }
+
+  ready(state: "I" | "T" | "E"): void {
+    this.#names.machine.ready(state);
+  }
+
+  reported(name: string, value: string): void {
+    this.#names.machine.reported(name, value);
+  }
+
   nameTaken(of: "statement" | "portal", name: string): void {
-    const known = of === "statement" ? this.#scope.prepared : this.#scope.cursors;
-    if (name === "" || !Object.hasOwn(known, name)) return;
-    this.#scope = applyScopeChange(this.#scope, { kind: of === "statement" ? "deallocate" : "close", name });
+    this.#names.machine.nameTaken(of, name);
   }
 
   /** No transaction is open any more: DDL, if there was any, can be seen by others. */
@@ -251,6 +281,7 @@ export class SessionJudge implements Judge {
       this.#announces = true;
       return "pending";
     }
+    if (this.#names.refusesOutdated(request, analysis.statements)) return this.#refuseOutdated(request, verdict, id);
     if (verdict.permitted) return this.#permit(request, trusted, verdict, state, id);
     const decision: Decision = { ...verdict.decision!, id }; // nothing is refused without a decision
     this.#recordStatement(request, decision, verdict);
@@ -276,6 +307,12 @@ export class SessionJudge implements Judge {
     return this.#refuse(refusalOfDecision(decision));
   }
 
+  #refuseOutdated(request: StatementRequest, verdict: Verdict, id: DecisionId): Refusal {
+    const decision = outdatedDecision(verdict.decision!, id); // a text without statements is never outdated
+    this.#recordStatement(request, decision, null);
+    return this.#refuse(refusalOfDecision(decision));
+  }
+
   #permit(
     request: StatementRequest,
     analysis: ParsedAnalysis,
@@ -288,12 +325,13 @@ export class SessionJudge implements Judge {
       this.#ddlOpen = true;
       this.#parts.catalog.beginDdl(this.#parts.log.sessionId);
     }
+    this.#names.permitted(analysis.statements);
     const recorded = decision !== null && request.phase !== "parse";
     const permission: Granted = {
       kind: "permit",
       statements: verdict.statements.map((statement) => this.#plan(statement, state)),
       scrub: verdict.touches,
-      settleFirst: verdict.settleFirst,
+      settleFirst: verdict.settleFirst || this.#names.machine.settles(analysis.statements),
       ...(decision === null ? {} : { decisionId: id }),
       number: recorded ? this.#recordStatement(request, { ...decision, id }, verdict) : 0,
       verdict,
@@ -366,15 +404,6 @@ export class SessionJudge implements Judge {
     return number;
   }
 
-  /** What the session has named, of which nothing is certain any more once the catalog is another. */
-  #scopeIn(state: CatalogState): SessionScope {
-    const { epoch } = state.catalog;
-    if (this.#scopeEpoch !== undefined && this.#scopeEpoch !== epoch && this.#scope !== emptyScope)
-      this.#scope = unsureScope(this.#scope);
-    this.#scopeEpoch = epoch;
-    return this.#scope;
-  }
-
   /** Without this, an analysis too large for the cache would be made again for ever. */
   #takeHeld({ text, epoch, scope, settings }: AnalysisRequest): Analysis | undefined {
     const held = this.#held;
@@ -392,17 +421,18 @@ export class SessionJudge implements Judge {
     return policies.current.resources.get(resource.name) ?? resource;
   }
 
-  #analysisRequest(text: string, state: CatalogState): AnalysisRequest {
+  #analysisRequest(request: StatementRequest, state: CatalogState): AnalysisRequest {
     const { inspection } = this.#resource;
     if (inspection !== this.#inspection) {
       this.#inspection = inspection;
       this.#settings = settingsOf(inspection);
     }
     return {
+      asker: this.#asker,
       catalogKey: this.#parts.catalog.key,
       epoch: state.catalog.epoch,
-      text,
-      scope: this.#scopeIn(state),
+      text: request.text,
+      scope: this.#names.scopeOf(request, state.catalog.epoch),
       settings: this.#settings,
     };
   }
@@ -423,26 +453,3 @@ function cancelledError(): GatewayError {
 function settingsOf({ bulkRowsMin, bulkLimitMax, safeFunctions }: InspectionSpec): AnalysisSettings {
   return { bulkRowsMin, bulkLimitMax, safeFunctions };
 }
-
-const NO_STATEMENT: StatementModel = {
-  class: "read",
-  effects: [],
-  relations: [],
-  influences: [],
-  bulkExport: false,
-  bulkShape: false,
-  bulkRelations: [],
-  hasWhere: false,
-  limit: null,
-  undecided: [],
-  columns: null,
-  columnsKnown: true,
-  writeFlows: [],
-  reaches: [],
-  sensitiveCatalogs: [],
-  escapes: [],
-  settings: [],
-  scopeChanges: [],
-  copy: "none",
-  changesCatalog: false,
-};

@@ -36,7 +36,7 @@ export interface Verdict {
   readonly permitted: boolean;
   /** Errors and notices may speak of protected values. */
   readonly touches: boolean;
-  /** Names or settings of the session change: what follows waits. */
+  /** Settings or the catalog change: what follows waits. Of what names mean the judge knows more. */
   readonly settleFirst: boolean;
   /** Some statement's own class changes something: it is not forwarded before its record is durable. */
   readonly writes: boolean;
@@ -104,7 +104,7 @@ export class Verdicts {
       decision,
       permitted: decision === null || (decision.effect !== "deny" && decision.effect !== "approve"),
       touches: statements.some(({ model, masking }) => touchesProtected(model, masking, state)),
-      settleFirst: models.some((model) => model.scopeChanges.length > 0 || model.changesCatalog || model.settings.length > 0),
+      settleFirst: models.some((model) => model.changesCatalog || model.settings.length > 0),
       writes: models.some((model) => !changesNothing(model.class)),
       needsWriting: models.some(
         (model) => !changesNothing(model.class) || model.effects.some((effect) => !changesNothing(effect.class)),

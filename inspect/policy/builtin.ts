@@ -20,6 +20,7 @@ export function builtinDenials(input: DecideInput, protection: Protection): read
   const always = [sessionSetting(statement, protection)];
   const guards = protection.protects
     ? [
+        sessionLost(statement),
         undecided(statement),
         escapeFunction(statement),
         protectedCatalog(statement),
@@ -30,6 +31,16 @@ export function builtinDenials(input: DecideInput, protection: Protection): read
       ]
     : [];
   return [...always, ...guards, copyOutMasked(input, protection)].filter((denial) => denial !== undefined);
+}
+
+/** A name may mean any relation then, one that the session has made for itself too. */
+function sessionLost({ lost, reaches }: StatementModel): Denial | undefined {
+  if (lost === undefined || reaches.length === 0) return undefined;
+  return {
+    rule: "builtin/session-lost",
+    reason: `It cannot be known any more what names mean in this session, since it ran ${list(lost)}.`,
+    hint: "Connect again, or send DISCARD ALL outside a transaction.",
+  };
 }
 
 function undecided({ undecided }: StatementModel): Denial | undefined {
@@ -132,6 +143,13 @@ function copyOutMasked({ statement }: DecideInput, protection: Protection): Deni
 function sessionSetting({ settings }: StatementModel, protection: Protection): Denial | undefined {
   for (const { name, value } of settings) {
     const setting = name.toLowerCase();
+    if (setting === "*") {
+      return {
+        rule: "builtin/session-setting",
+        reason: "The name of a setting that is computed may be one that decides how statements are read.",
+        hint: "Name the setting by a plain constant, or use SET.",
+      };
+    }
     if (changesReading(setting, value)) {
       return {
         rule: "builtin/session-setting",

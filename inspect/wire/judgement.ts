@@ -80,6 +80,14 @@ export interface StatementRequest {
   readonly text: string;
   /** Bound values with phase `execute`; null is SQL NULL. */
   readonly parameters: readonly BoundValue[];
+  /** With phase `execute`: the judge's `names` when the portal was bound, for the target read the text by those. */
+  readonly names?: SessionNaming;
+}
+
+/** What names mean in a session at some moment; a judge's own, opaque to machines but for what tells two of them apart. */
+export interface SessionNaming {
+  /** Equal: an unqualified name means the same. */
+  readonly meaning: string;
 }
 
 export interface BoundValue {
@@ -108,6 +116,18 @@ export interface Judge {
    * what SQL made under it may be gone: EXECUTE and FETCH of it must not be judged by what it was.
    */
   nameTaken?(of: "statement" | "portal", name: string): void;
+  /** What names mean now: kept by the machine with each statement and portal that the target reads by it. */
+  readonly names?: SessionNaming;
+  /** Ending a transaction, if only an implicit one, changes what names mean: nothing is forwarded behind such an end until it is answered. */
+  readonly undoable?: boolean;
+  /** A portal has stopped at a limit of rows: what its statement changes may have come about. */
+  suspended?(permission: Permission, index: number): void;
+  /** The target answered with an error, to whatever it was, and lives on. */
+  failed?(): void;
+  /** The target is ready for what comes next: outside a transaction, in one, or in a failed one. */
+  ready?(state: "I" | "T" | "E"): void;
+  /** The target reported a setting. */
+  reported?(name: string, value: string): void;
   /** An asynchronous notification's payload may be released as it is. */
   readonly notificationsClear: boolean;
 }

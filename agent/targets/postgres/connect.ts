@@ -13,13 +13,14 @@ import { toDialError } from "./dial.ts";
 import { type OpenPostgresRequest, openPostgres, type PostgresConnection } from "./open.ts";
 import { isApplicationName, POOLED_APPLICATION_NAME, PostgresPool } from "./pool.ts";
 import { ScramKeyCache } from "./scram-keys.ts";
+import { askSessionStart } from "./session-start.ts";
 
 export interface ConnectRequest {
   readonly resource: ResourceSpec;
   readonly database: string;
   readonly account: TargetAccount;
   readonly startup: Readonly<Record<string, string>>;
-  /** May be one that was used before, where the resource has a pool. */
+  /** For a session: it may be one that was used before, where the resource has a pool, and says what names mean in it. */
   readonly pooled: boolean;
   readonly signal: AbortSignal;
 }
@@ -106,13 +107,29 @@ export class PostgresTargets {
       requireRole(connection, request);
       return connection;
     };
+    const openAsked = async (): Promise<PostgresConnection> => {
+      const connection = await open(opening);
+      return request.pooled ? await withSessionStart(connection, this.#options.limits, signal) : connection;
+    };
     const settings = resource.target.pool;
-    if (settings === undefined || !request.pooled) return await open(opening);
+    if (settings === undefined || !request.pooled) return await openAsked();
     const key = this.#pool.keyOf({ resource, address, ...credential, database, startup });
     const [, applicationName = ""] = Object.entries(startup).find(([name]) => isApplicationName(name)) ?? [];
     const use = { resource: resource.name, applicationName, signal };
     const kept = await this.#pool.take(key, settings, use, () => open({ ...opening, startup: withNeutralName(startup) }));
-    return kept ?? (await open(opening));
+    return kept ?? (await openAsked());
+  }
+}
+
+/** What names mean at first. Those who read catalogs for themselves do not ask. */
+async function withSessionStart(connection: PostgresConnection, limits: Limits, signal: AbortSignal): Promise<PostgresConnection> {
+  try {
+    const deadline = AbortSignal.any([signal, AbortSignal.timeout(limits.targetConnectTimeoutMs)]);
+    const session = await askSessionStart(connection, limits.targetLoginFrameBytesMax, deadline);
+    return session === undefined ? connection : { ...connection, session };
+  } catch (error) {
+    connection.stream.destroy();
+    throw error;
   }
 }
 

@@ -10,10 +10,12 @@ import type { Limits } from "@sluice/core/limits.ts";
 import type { Random } from "@sluice/core/random.ts";
 import type { ResourceSpec, TargetSpec } from "@sluice/core/snapshot.ts";
 import { BodyReader, cstring, encodeMessage, FrameReader } from "@sluice/inspect/wire/postgres/frames.ts";
+import type { SessionStart } from "@sluice/rpc/agent-link.ts";
 import type { Logger } from "pino";
 import type { TargetAddress } from "../addresses.ts";
 import { nextChunk } from "./next-chunk.ts";
 import type { PostgresConnection } from "./open.ts";
+import { readSessionStart, SESSION_START_QUERY } from "./session-start.ts";
 
 export type PoolSettings = NonNullable<TargetSpec["pool"]>;
 
@@ -153,6 +155,8 @@ class PooledConnection {
   readonly #cancels = new Set<Promise<void>>();
   #state: "busy" | "resetting" | "idle" | "closed" = "busy";
   #idleTimer: NodeJS.Timeout | undefined;
+  /** What names mean to the session that has it now. */
+  #session: SessionStart | undefined;
   /** A cancel whose delivery is not known may hit whatever runs next. */
   #cancelUncertain = false;
   #retired = false;
@@ -187,7 +191,18 @@ class PooledConnection {
     stream.on("error", ignore);
     try {
       const deadline = AbortSignal.any([signal, AbortSignal.timeout(this.#options.limits.targetResetTimeoutMs)]);
-      await this.#run([`SET application_name = ${quoteLiteral(applicationName)}`], [tagged("SET"), ready], deadline);
+      // Asked anew each time: a server's configuration may have been read again since the last session.
+      this.#session = undefined;
+      const queries = [`SET application_name = ${quoteLiteral(applicationName)}`, SESSION_START_QUERY];
+      const start: ExpectedAnswer = {
+        type: "D",
+        matches: (body) => {
+          this.#session = readSessionStart(body);
+          return this.#session !== undefined;
+        },
+      };
+      const answers = [tagged("SET"), ready, { type: "T", matches: () => true }, start, tagged("SELECT 1"), ready];
+      await this.#run(queries, answers, deadline);
       return true;
     } catch (error) {
       this.#close("it did not take the session's name", error);
@@ -207,6 +222,7 @@ class PooledConnection {
       stream,
       serverVersion,
       parameters: [...this.#parameters],
+      ...(this.#session === undefined ? {} : { session: this.#session }),
       cancel: async () => {
         // After the release the connection may be somebody else's.
         if (lent) await this.#cancel();

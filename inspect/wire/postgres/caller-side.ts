@@ -146,7 +146,7 @@ export class CallerSide {
   }
 
   #sync(): void {
-    const held = this.#state.hold !== null;
+    const held = this.#state.hold !== null || this.#endsUndoable();
     const sync = this.#state.sendSync(false);
     if (held) this.#state.holdBehind(sync, false);
   }
@@ -173,7 +173,8 @@ export class CallerSide {
     const { statement, portal } = unnamedGone(state);
     state.toTarget(frame.bytes);
     state.answers.push({ ...newQuery(null, run), scrub, statement, portal });
-    const holds = settles(judgement, text!) || statements.some((plan) => plan.rowsMax !== null || plan.copy === "in");
+    const holds =
+      settles(judgement, text!) || this.#endsUndoable() || statements.some((plan) => plan.rowsMax !== null || plan.copy === "in");
     if (holds) state.holdBehind(state.answers.last!, false);
     return "taken";
   }
@@ -205,7 +206,14 @@ export class CallerSide {
       state.answers.push({ ...common, substitute: encodeRefusal(judgement), statement: null });
       return "taken";
     }
-    const statement: PreparedStatement = { name, text: text!, scrub: judgement.scrub, parameterTypes, fields: undefined };
+    const statement: PreparedStatement = {
+      name,
+      text: text!,
+      scrub: judgement.scrub,
+      parameterTypes,
+      names: state.judge.names,
+      fields: undefined,
+    };
     const change: NameChange<PreparedStatement> = { name, value: statement, segment: state.segment };
     state.statements.propose(change);
     state.judge.nameTaken?.("statement", name);
@@ -239,7 +247,14 @@ export class CallerSide {
       return "taken";
     }
     const { parameterFormats, parameters, resultFormats } = bind;
-    const portal: Portal = { statement: resolved.value, parameterFormats, parameters, resultFormats, rows: 0 };
+    const portal: Portal = {
+      statement: resolved.value,
+      parameterFormats,
+      parameters,
+      resultFormats,
+      names: state.judge.names,
+      rows: 0,
+    };
     const change: NameChange<Portal> = { name: bind.portal, value: portal, segment: state.segment };
     state.portals.propose(change);
     state.judge.nameTaken?.("portal", bind.portal);
@@ -299,7 +314,13 @@ export class CallerSide {
     }
     const portal = resolved.value;
     const { text } = portal.statement;
-    const judgement = this.#judge({ phase: "execute", text, parameters: boundValues(portal) });
+    const { names } = portal;
+    const judgement = this.#judge({
+      phase: "execute",
+      text,
+      parameters: boundValues(portal),
+      ...(names === undefined ? {} : { names }),
+    });
     if (judgement === "pending") return "blocked";
     if (judgement.kind === "refuse") {
       this.#failExecute(encodeRefusal(judgement));
@@ -342,6 +363,12 @@ export class CallerSide {
       portal: of === "portal" ? change : null,
     });
     return "taken";
+  }
+
+  /** What is sent now may end an implicit transaction that has changed what names mean. */
+  #endsUndoable(): boolean {
+    const { judge, status } = this.#state;
+    return judge.undoable === true && status !== "T";
   }
 
   /** A Query behind extended messages without a Sync: whether it runs at all depends on their answers. */

@@ -4,7 +4,7 @@
  * before a Sync is `unsettled`, because an error may have made the target skip that change. Between two Syncs a failed change
  * makes the target skip what uses it too, so there the tentative value is safe.
  */
-import type { ColumnPlan, FieldDescription, StatementPlan } from "../judgement.ts";
+import type { ColumnPlan, FieldDescription, SessionNaming, StatementPlan } from "../judgement.ts";
 import type { Format } from "./messages.ts";
 
 export interface PreparedStatement {
@@ -14,6 +14,8 @@ export interface PreparedStatement {
   readonly scrub: boolean;
   /** From the target's own description; as declared in Parse until that has come. */
   parameterTypes: readonly number[];
+  /** What names meant when it was parsed: its description speaks of those. */
+  readonly names?: SessionNaming | undefined;
   /** Undefined until described; null when it returns no rows. */
   fields: readonly FieldDescription[] | null | undefined;
 }
@@ -23,6 +25,8 @@ export interface Portal {
   readonly parameterFormats: readonly Format[];
   readonly parameters: readonly (Buffer | null)[];
   readonly resultFormats: readonly Format[];
+  /** What names meant when it was bound: its text has been read by those, anew where they are not the statement's. */
+  readonly names?: SessionNaming | undefined;
   /** Rows released so far, over all its Executes. */
   rows: number;
   /** The columns' edits, remembered for the plan they were made from. */

@@ -44,7 +44,8 @@ export function translateQuery(state: RelayState, permission: Permission, text: 
     return;
   }
   const sync = state.sendSync(false);
-  if (plan.rowsMax !== null || settles(permission, text)) state.holdBehind(sync, false);
+  if (plan.rowsMax !== null || settles(permission, text) || (state.judge.undoable === true && state.status !== "T"))
+    state.holdBehind(sync, false);
 }
 
 /** A simple Query takes the unnamed statement and portal away, as a change like any other. */

@@ -24,6 +24,7 @@ import {
   fromTarget,
   readCopyResponse,
   readErrorFields,
+  readParameterStatus,
   readParameterDescription,
   readRowDescription,
   readTag,
@@ -97,7 +98,13 @@ export class TargetSide {
     const { fields } = portal.statement;
     if (fields === undefined || fields === null) throw targetFault("rows of a statement that has none");
     if (portal.columns?.plan === plan) return portal.columns.edits;
-    const shaped = fields.map((field, index) => ({ ...field, format: formatOf(portal.resultFormats, index) }));
+    // Read anew under other names, the same text may return other relations' columns than were described.
+    const stale = portal.statement.names?.meaning !== portal.names?.meaning;
+    const shaped = fields.map((field, index) => ({
+      ...field,
+      ...(stale ? { tableOid: 0, columnNumber: 0 } : {}),
+      format: formatOf(portal.resultFormats, index),
+    }));
     const edits = this.#plan(run, () => plan.planColumns(shaped));
     if (edits !== undefined) portal.columns = { plan, edits };
     return edits;
@@ -151,6 +158,7 @@ export class TargetSide {
         state.toCaller(releasedNotice(state, frame));
         return;
       case fromTarget.parameterStatus:
+        state.judge.reported?.(...readParameterStatus(frame.body));
         state.toCaller(releasedStatus(state, frame));
         return;
       case fromTarget.notification:
@@ -264,6 +272,7 @@ export class TargetSide {
     }
     if (frame.type === fromTarget.commandComplete) this.#completed(run, readTag(frame.body));
     else if (run.broken !== null) this.#failed(run, "");
+    else if (frame.type === fromTarget.portalSuspended) state.judge.suspended?.(run.permission, run.index);
     run.portal!.rows += run.rows;
     run.rows = 0;
     state.answers.shift();
@@ -360,6 +369,7 @@ export class TargetSide {
       if (head.portal !== null) state.portals.confirm(head.portal);
     }
     state.status = readTransactionStatus(frame.body);
+    state.judge.ready?.(state.status);
     state.copyIn = false;
     if (state.status === "I") {
       state.touched = false;
@@ -398,6 +408,7 @@ export class TargetSide {
       return;
     }
     if (head === undefined) throw targetFault("an error of nothing");
+    state.judge.failed?.();
     const told = this.#errorFor(head, frame, fields);
     if (told !== null) state.toCaller(told);
     if (head.kind === "query") {
