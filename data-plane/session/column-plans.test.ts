@@ -13,6 +13,8 @@ const TEXT = 25;
 const CUSTOMERS = 16_400;
 const CONTACTS = 16_410;
 const PG_CLASS = 1_259;
+const SEQUENCE = 16_420;
+const SCRATCH = 16_430;
 const SSN = "public.customers.ssn";
 
 const relation = (
@@ -41,6 +43,8 @@ const catalog: Catalog = {
     relation(CUSTOMERS, "customers", "table", ["id", "name", "ssn"]),
     relation(CONTACTS, "contacts", "view", ["id", "contact"]),
     relation(PG_CLASS, "pg_class", "table", [], true),
+    relation(SEQUENCE, "ids", "sequence", ["last_value"]),
+    { ...relation(SCRATCH, "scratch", "table", ["x"]), schema: "pg_temp" },
   ],
   functions: [],
   builtinFunctions: [],
@@ -114,6 +118,43 @@ describe("planColumns", () => {
       unknown: true,
     });
     expect(planned([column(true, "public.customers.name")], [field(CUSTOMERS, 9)]).unknown).toBe(true);
+  });
+
+  it("believes the analysis of a temporary relation only where it expects one", () => {
+    for (const oid of [99_999, SCRATCH]) {
+      const stored = (...origins: string[]): OutputColumn => ({ ...column(false, ...origins), temporary: true });
+      expect(planned([stored()], [field(oid, 1)])).toEqual({ shown: ["521-44-9382"], disagreements: [], unknown: false });
+      expect(planned([stored(SSN)], [field(oid, 1)]).shown).toEqual(["****"]);
+      expect(planned([{ ...stored(SSN), exact: true }], [field(oid, 1)]).shown).toEqual(["***-**-9382"]);
+      expect(planned([column(true, "public.customers.name")], [field(oid, 1)]).shown).toEqual(["****"]);
+      expect(planned([stored()], [field(oid, 1)], { dirty: true }).shown).toEqual(["****"]);
+    }
+    expect(planned([{ ...column(false), temporary: true }], [field(CUSTOMERS, 3)])).toEqual({
+      shown: ["***-**-9382"],
+      disagreements: ["x"],
+      unknown: false,
+    });
+  });
+
+  it("clears nothing that is no table's column", () => {
+    expect(planned([column(false, SSN)], [field(SEQUENCE, 1)]).shown).toEqual(["****"]);
+    expect(planned([column(false)], [field(SEQUENCE, 1)]).shown).toEqual(["521-44-9382"]);
+  });
+
+  it("takes a column of another type than its origin's for a derived one", () => {
+    const typed = (typeOid: number): OutputColumn => ({ ...column(true, SSN), typeOid });
+    expect(planned([typed(TEXT)], [field(0, 0)]).shown).toEqual(["***-**-9382"]);
+    expect(planned([typed(1_043)], [field(0, 0)]).shown).toEqual(["****"]);
+    expect(planned([typed(16_999)], [field(0, 0)]).shown).toEqual(["***-**-9382"]); // a domain goes by its base type there
+  });
+
+  it("uses what is known of all columns where their number is not", () => {
+    const open = (...origins: string[]): StatementModel =>
+      ({ columns: [column(false, ...origins)], columnsKnown: false, relations: [] }) as unknown as StatementModel; // only what planning reads
+    const fields = [field(0, 0), field(0, 0)];
+    expect(planned(null, fields, { model: open() }).shown).toEqual(["521-44-9382", "521-44-9382"]);
+    expect(planned(null, fields, { model: open(SSN) }).shown).toEqual(["****", "****"]);
+    expect(planned(null, fields, { model: open("*") }).shown).toEqual(["****", "****"]);
   });
 
   it("clears system relations and system columns", () => {

@@ -1,6 +1,7 @@
 /**
  * From what a statement was analysed to return and what the wire says it returns to how each column is edited. The wire may add
- * protection to any column; it clears one only when it names a base table's column. Disagreement masks.
+ * protection to any column; it clears one only when it names a base table's column. A temporary relation is in no catalog that can
+ * be relied on: only where analysis expects one does its column pass for what was stored in it. Disagreement masks.
  */
 import { GatewayError } from "@sluice/core/errors.ts";
 import type { CellEdit } from "@sluice/core/cell-edit.ts";
@@ -8,7 +9,7 @@ import type { MaskOperator } from "@sluice/core/snapshot.ts";
 import { maskDerived, maskExact, scanCell } from "@sluice/inspect/dlp/cell-edit.ts";
 import type { Detector } from "@sluice/inspect/dlp/detect.ts";
 import type { PrincipalMasking } from "@sluice/inspect/policy/masking.ts";
-import type { StatementModel } from "@sluice/inspect/sql/model.ts";
+import type { OutputColumn, StatementModel } from "@sluice/inspect/sql/model.ts";
 import type { ColumnPlan, FieldDescription } from "@sluice/inspect/wire/judgement.ts";
 import type { CatalogState } from "../upstream/catalogs.ts";
 
@@ -35,10 +36,7 @@ export interface ColumnPlanResult {
   readonly disagreements: readonly string[];
 }
 
-interface Origin {
-  readonly origins: readonly string[];
-  readonly exact: boolean;
-}
+type Origin = Pick<OutputColumn, "origins" | "exact" | "typeOid" | "temporary">;
 
 const UNKNOWN: Origin = { origins: ["*"], exact: false };
 
@@ -59,37 +57,62 @@ export function planColumns(input: ColumnPlanInput): ColumnPlanResult {
   const disagreements: string[] = [];
   const edits = fields.map((field, index): CellEdit | null => {
     const wire = originOnWire(field, input.state);
-    if (wire === "unknown") unknownRelation = true;
     const analysed = analysedOrigin(model, index);
-    const origin = wire === "unknown" ? UNKNOWN : (wire ?? (input.dirty && model.relations.length > 0 ? UNKNOWN : analysed));
-    const mask = masking.maskFor(origin.origins, origin.exact);
-    if (mask !== null && masking.maskFor(analysed.origins, analysed.exact) === null && wire !== "unknown" && wire !== null)
+    if (wire === "unknown" && analysed.temporary !== true) unknownRelation = true;
+    const origin = settled(wire, input.dirty && model.relations.length > 0 ? UNKNOWN : analysed);
+    const exact = origin.exact && isOfType(analysed, field);
+    const mask = masking.maskFor(origin.origins, exact);
+    if (mask !== null && isNamed(wire) && masking.maskFor(analysed.origins, analysed.exact) === null)
       disagreements.push(field.name);
     if (mask !== null) {
-      return origin.exact
+      return exact
         ? maskExact(mask.operator, field.typeOid, field.format)
         : maskDerived(mask.operator, field.typeOid, field.format);
     }
     if (input.scanRules.length === 0) return null;
-    return scanCell(origin.exact ? input.scanRules : wholeRules, field.typeOid, field.format);
+    return scanCell(exact ? input.scanRules : wholeRules, field.typeOid, field.format);
   });
   return { plan: edits.some((edit) => edit !== null) ? edits : null, unknownRelation, disagreements };
 }
 
-function analysedOrigin(model: StatementModel, index: number): Origin {
-  const column = model.columnsKnown ? model.columns?.[index] : undefined;
-  return column ?? UNKNOWN;
+function analysedOrigin({ columns, columnsKnown }: StatementModel, index: number): Origin {
+  if (columnsKnown) return columns?.[index] ?? UNKNOWN;
+  // Their number is not known: what is known of all of them.
+  const origins = new Set((columns ?? [UNKNOWN]).flatMap((column) => column.origins));
+  return { origins: [...origins], exact: false };
 }
 
-/** Null: the wire says nothing that settles it. */
-function originOnWire(field: FieldDescription, state: CatalogState): Origin | "unknown" | null {
+/** What the wire says of a column. Null: nothing that settles it; `unknown`: a relation that the catalog does not have. */
+type WireOrigin = Origin | "unknown" | "temporary" | null;
+
+function settled(wire: WireOrigin, analysed: Origin): Origin {
+  if (wire === null) return analysed;
+  if (isNamed(wire)) return wire;
+  return analysed.temporary === true ? analysed : UNKNOWN;
+}
+
+function isNamed(wire: WireOrigin): wire is Origin {
+  return wire !== null && wire !== "unknown" && wire !== "temporary";
+}
+
+/** OIDs that are the server's own by hand (FirstGenbkiObjectId): no domain among them, whose base type the wire would name. */
+const ASSIGNED_OIDS_MAX = 10_000;
+
+/** An unmodified column has its column's type. Another one was converted on its way, and what is left of it could be any part. */
+function isOfType({ typeOid = 0 }: Origin, field: FieldDescription): boolean {
+  return typeOid === 0 || typeOid >= ASSIGNED_OIDS_MAX || typeOid === field.typeOid;
+}
+
+function originOnWire(field: FieldDescription, state: CatalogState): WireOrigin {
   if (field.tableOid === 0) return null;
   const kind = state.relationKinds.get(field.tableOid);
   if (kind === undefined) return "unknown";
   if (kind === "view" || field.columnNumber === 0) return null;
   // System relations' columns, and system columns (ctid, xmin) of any table, hold no rows' values.
   if (kind === "system" || field.columnNumber < 0) return { origins: [], exact: true };
+  if (!state.labels.isBaseTable(field.tableOid)) return null;
   const qualified = state.labels.qualifiedByOid(field.tableOid, field.columnNumber);
   if (qualified === undefined) return "unknown";
+  if (qualified.startsWith("pg_temp.")) return "temporary";
   return { origins: [qualified], exact: !state.labels.isGenerated(field.tableOid, field.columnNumber) };
 }

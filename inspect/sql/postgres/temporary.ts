@@ -202,20 +202,15 @@ const forExecution = new WeakMap<SessionScope, SessionScope>();
 
 /**
  * The names as a statement finds them that was parsed before: a relation made since in the temporary schema does not make the
- * server look again, so that a name may mean either.
+ * server look again, so that an unqualified name may mean either.
  */
 export function scopeOfExecution(scope: SessionScope): SessionScope {
-  const names = Object.entries(scope.temporary);
-  if (names.length === 0) return scope;
+  const { path } = scope;
+  if (path === null || Object.keys(scope.temporary).length === 0) return scope;
   const known = forExecution.get(scope);
   if (known !== undefined) return known;
-  const made: SessionScope = {
-    ...scope,
-    temporary: Object.fromEntries(
-      names.map(([name, relation]): [string, TemporaryRelation] => [name, { ...relation, unsure: true }]),
-    ),
-    digest: `${scope.digest}, parsed before`,
-  };
+  const later = [...path.filter((schema) => schema !== TEMPORARY_SCHEMA), TEMPORARY_SCHEMA];
+  const made: SessionScope = { ...scope, path: later, digest: `${scope.digest}, parsed before` };
   forExecution.set(scope, made);
   return made;
 }
