@@ -128,16 +128,19 @@ export class ChangingSteps {
     }));
     const hides = /^[co]/.test(name) && name.length > 4;
     const feature = hides ? "temporary table that hides a table" : "temporary table";
+    const isView = this.#chance.percent(20);
     const made = this.#chance.weighted<() => Node>([
-      [3, () => node("statement", feature)`CREATE TEMP TABLE ${name} AS ${query.node}`],
-      [1, () => node("statement", "temporary view")`CREATE TEMP VIEW ${name} AS ${query.node}`],
-      [1, () => node("statement", "SELECT INTO TEMP")`SELECT i.* INTO TEMP ${name} FROM (${query.node}) i`],
+      [isView ? 0 : 3, () => node("statement", feature)`CREATE TEMP TABLE ${name} AS ${query.node}`],
+      [isView ? 1 : 0, () => node("statement", "temporary view")`CREATE TEMP VIEW ${name} AS ${query.node}`],
+      [isView ? 0 : 1, () => node("statement", "SELECT INTO TEMP")`SELECT i.* INTO TEMP ${name} FROM (${query.node}) i`],
     ])();
     const rows: NamedRows = { name, columns, feature };
     // One that hides a table stays for a step; others for the rest of the session.
     const read = this.#fromNamed(rows);
     if (hides || this.#session.temporary.length > 3 || this.#chance.percent(60)) {
-      return undone(work(made, "simple"), read, this.#intoNamed(rows), this.#fromNamed(rows));
+      // What is written through a view is stored elsewhere.
+      const stored = isView ? [] : [this.#intoNamed(rows), this.#fromNamed(rows)];
+      return undone(work(made, "simple"), read, ...stored);
     }
     this.#session.temporary = [...this.#session.temporary, rows];
     return [work(made, "simple"), read];

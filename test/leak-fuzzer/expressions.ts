@@ -203,7 +203,7 @@ export class Expressions {
     const makers: (readonly [number, Maker])[] = [
       [2, () => node("json", "json constructor")`jsonb_build_object('ssn', ${text()}, 'n', ${this.number(inner)})`],
       [1, () => node("json", "json constructor")`jsonb_build_array(${text()}, ${text()})`],
-      [1, () => node("json", "json constructor")`to_jsonb(${text()})`],
+      [1, () => node("json", "json constructor")`to_jsonb((${text()})::text)`],
     ];
     if (row !== undefined) makers.push([3, () => node("json", "whole row")`to_jsonb(${row})`]);
     if (!context.silent) {
@@ -241,7 +241,7 @@ export class Expressions {
     const columns = candidates(context, "text").filter(([, column]) => /^[a-z_]{4,}$/.test(column.written));
     if (columns.length === 0) return this.#constant();
     const [source, column] = this.#chance.pick(columns);
-    if (this.#chance.percent(50))
+    if (this.#chance.percent(50) || (context.clean && source.guarded))
       return leaf("text", `${column.written}(${source.alias})`, column.guarded, "functional notation");
     return leaf("text", `(row_to_json(${source.alias}) ->> '${column.written}')`, source.guarded, "whole row");
   }
@@ -309,6 +309,11 @@ export class Expressions {
   /** For what tells about its arguments: nothing protected in it, but for what is tried on purpose. */
   #tellingly(context: Context): Context {
     return this.#chance.daring() ? context : cleaned(context);
+  }
+
+  /** A column as it is, which unlike a constant can be grouped by. */
+  column(sort: Sort, context: Context): Node | undefined {
+    return this.#column(sort, context);
   }
 
   #column(sort: Sort, context: Context): Node | undefined {

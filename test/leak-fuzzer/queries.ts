@@ -5,7 +5,7 @@
 import { Expressions } from "./expressions.ts";
 import { FromItems } from "./from-items.ts";
 import type { Column } from "./schema.ts";
-import { leaf, list, type Node, node, optional, type Sort } from "./tree.ts";
+import { leaf, list, type Node, node, optional, print, type Sort } from "./tree.ts";
 import { type Chance, cleaned, type Context, deeper, type NamedRows, type Query, type Source } from "./words.ts";
 
 export class Queries {
@@ -174,8 +174,10 @@ export class Queries {
       sorts,
     );
     const how = chance.pick(["", "MATERIALIZED ", "NOT MATERIALIZED "]);
+    // A second WITH needs a query of its own around it.
+    const inner = print(outer.node).startsWith("WITH") ? node("query")`SELECT * FROM (${outer.node}) o` : outer.node;
     return {
-      node: node("query", feature)`WITH ${name}${shape} AS ${how}(${inside.node}) (${outer.node})`,
+      node: node("query", feature)`WITH ${name}${shape} AS ${how}(${inside.node}) ${inner}`,
       columns: outer.columns,
     };
   }
@@ -238,9 +240,8 @@ export class Queries {
     const inner: Context = { ...deeper(context), sources: from.sources };
     const items = [this.#aggregateCall(inner), this.#aggregateCall(inner)];
     const dared = this.#chance.daring() ? inner : cleaned(inner);
-    const group = this.#chance.percent(30)
-      ? optional(node("clause", "GROUP BY")` GROUP BY ${this.expressions.text({ ...dared, depth: 1 })}`)
-      : "";
+    const key = this.#chance.percent(30) ? this.expressions.column("text", dared) : undefined;
+    const group = key === undefined ? "" : optional(node("clause", "GROUP BY")` GROUP BY upper(${key})`);
     const having = this.#chance.percent(15)
       ? optional(node("clause", "HAVING")` HAVING count(${this.expressions.text({ ...dared, depth: 1 })}) > 0`)
       : "";
@@ -290,7 +291,8 @@ export class Queries {
     const from = this.#from.some(context);
     const own: Context = { ...context, sources: from.sources, depth: 0 };
     const dared = this.#chance.daring() ? own : cleaned(own);
-    const [a, b] = [this.expressions.text(dared), this.expressions.number(dared)];
+    const [a, b] = [this.expressions.column("text", dared), this.expressions.column("number", dared)];
+    if (a === undefined || b === undefined) return this.#select(context, undefined);
     const how = this.#chance.pick(["ROLLUP", "CUBE", "GROUPING SETS"]);
     const made = node(
       "query",

@@ -51,13 +51,13 @@ function messagesOf({ sql, form }: SentStatement): Buffer {
       ]);
     case "named":
       return Buffer.concat([
+        close("S", "n"),
         parse("n", sql),
         describe("S", "n"),
         bind("", "n"),
         execute(""),
         bind("", "n", [], 1),
         execute(""),
-        close("S", "n"),
         sync,
       ]);
     default:
