@@ -61,6 +61,7 @@ const functions: readonly CatalogFunction[] = [
   sql("spin", "a", "SELECT public.spin(a)"),
   sql("writes", "a", "INSERT INTO public.countries (code) VALUES (a) RETURNING code"),
   sql("keeps", "a", "INSERT INTO public.countries (code) SELECT ssn FROM public.customers", { returnTypeOid: 2278 }),
+  sql("fills", "a", "INSERT INTO countries (code) VALUES (a) RETURNING 'x'"),
   sql("audited", "", "UPDATE public.accounts SET owner = 'x'; SELECT 'y'"),
   sql("makes", "", "CREATE TABLE public.t3 (a int); SELECT 'x'"),
   sql("sets", "", "SELECT pg_catalog.set_config('search_path', 'x', false)"),
@@ -189,6 +190,26 @@ describe("which function, which relation", () => {
   ])("%j %s", (path, text, expected) => {
     expect(outputs(text, path)).toBe(expected);
   });
+});
+
+it("takes names for any relation's where the statement itself changes the path", () => {
+  const path = ["pg_catalog", "archive"];
+  expect(outputs("SELECT by_path() FROM public.countries", ["pg_catalog", "public"])).toBe("by_path: orders.id");
+  expect(outputs("SELECT public.by_path()", path)).toBe("by_path: archive.orders.id");
+  expect(outputs("SELECT set_config('search_path', 'public', false), public.by_path()", path)).toBe(
+    "set_config:; by_path: archive.orders.id, orders.id",
+  );
+});
+
+it("keeps what a body writes into a temporary relation under its labels", () => {
+  const temporary = {
+    countries: { kind: "table" as const, columns: [{ name: "code", origins: [], exact: false }], origins: [] },
+  };
+  const scope: SessionScope = { ...emptyScope, path: ["pg_catalog", "public"], temporary };
+  const { scopeChanges, writeFlows } = model("SELECT fills(ssn) FROM customers", scope);
+  const change = scopeChanges.find(({ kind }) => kind === "temporary");
+  const stored = change?.kind === "temporary" ? change.relation?.columns?.[0]?.origins : undefined;
+  expect(stored ?? writeFlows).toEqual(["public.customers.ssn"]);
 });
 
 describe("what a body does counts as the statement's own", () => {

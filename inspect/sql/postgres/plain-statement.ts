@@ -36,7 +36,10 @@ export interface Surroundings {
 
 /** What the statement does. For EXPLAIN, PREPARE, EXECUTE, DECLARE and FETCH see statement.ts. */
 export function plainModel(statement: Part, given: Surroundings): StatementModel {
-  const around: Surroundings = { ...given, index: sessionIndex(given.index, given.scope) };
+  // A body that is called after set_config in the same statement is read by the new settings.
+  const moves = statement.kind !== "VariableSetStmt" && settingsOf(statement).length > 0;
+  const scope: SessionScope = moves ? { ...given.scope, path: null } : given.scope;
+  const around: Surroundings = { ...given, scope, index: sessionIndex(given.index, scope) };
   const { index, settings } = around;
   const trace = new Trace(index, settings, around.scope);
   const code = reachedCode(statement, around, namesNoCode.has(statement.kind));

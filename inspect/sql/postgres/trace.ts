@@ -197,6 +197,7 @@ export class Trace implements Lineage {
   #adopt(inside: Trace, asked: boolean, constant: boolean): void {
     for (const finding of inside.findings) this.findings.add(finding);
     this.flow(inside.flows);
+    this.kept.push(...inside.kept);
     if (!asked) return;
     this.tell(inside.tells);
     for (const [origin, form] of inside.influences) this.influence(new Set([origin]), constant ? form : "other");
@@ -226,8 +227,7 @@ export class Trace implements Lineage {
       const part = body.defaults[body.defaults.length - (inputs.length - at)];
       return part === undefined ? UNKNOWN : bound.evaluate(part, emptyNames).origins;
     });
-    for (const finding of bound.findings) this.findings.add(finding);
-    this.flow(bound.flows);
+    this.#adopt(bound, false, false);
     return all;
   }
 
