@@ -109,11 +109,20 @@ const leafKinds: ReadonlySet<string> = new Set(["A_Const", "Integer", "Float", "
 /** The part behind a wrapped node (`{ SelectStmt: {…} }`); undefined for an absent one. */
 export function partOf(value: unknown): Part | undefined {
   if (!isObject(value)) return undefined;
-  const keys = Object.keys(value);
-  const kind = keys[0];
-  if (keys.length !== 1 || kind === undefined || !startsUpper(kind)) return undefined;
+  const kind = onlyField(value);
+  if (kind === "" || !startsUpper(kind)) return undefined;
   const body = value[kind];
   return isObject(body) ? { kind, body } : undefined;
+}
+
+/** The one field of an object; empty when it has none or several. Plain objects of the parser: nothing is inherited. */
+function onlyField(value: Fields): string {
+  let only = "";
+  for (const field in value) {
+    if (only !== "") return "";
+    only = field;
+  }
+  return only;
 }
 
 /** The parts of a list field; absent entries (the grammar's NULL nodes) are left out. */
@@ -145,7 +154,13 @@ export function typed<K extends keyof Kinds>(part: Part, kind: K): Kinds[K] {
 
 /** The strings of a name list (`[String, String]`). Other nodes are left out. */
 export function namesOf(value: unknown): readonly string[] {
-  return partsOf(value).flatMap((part) => (part.kind === "String" ? [stringField(part.body, "sval")] : []));
+  if (!Array.isArray(value)) return [];
+  const names: string[] = [];
+  for (const entry of value as readonly unknown[]) {
+    const part = partOf(entry);
+    if (part?.kind === "String") names.push(stringField(part.body, "sval"));
+  }
+  return names;
 }
 
 export function stringField(fields: Fields, name: string): string {
@@ -156,7 +171,7 @@ export function stringField(fields: Fields, name: string): string {
 /** Calls `visit` for every direct child node, in the order of the fields. */
 export function forEachChild(part: Part, visit: (child: Part, field: string) => void): void {
   if (leafKinds.has(part.kind)) return;
-  for (const field of Object.keys(part.body)) {
+  for (const field in part.body) {
     const value = part.body[field];
     if (Array.isArray(value)) {
       for (const entry of value) visitValue(part.kind, field, entry, visit);
@@ -183,13 +198,32 @@ function unwrappedKind(field: string): string | undefined {
 
 /** Visits a tree, parents first; `visit` returns false to leave out what is below a node. */
 export function walk(root: Part, visit: (part: Part, parent: Part | undefined, field: string) => boolean | void): void {
-  const stack: { part: Part; parent: Part | undefined; field: string }[] = [{ part: root, parent: undefined, field: "" }];
-  for (let next = stack.pop(); next !== undefined; next = stack.pop()) {
-    const { part, parent, field } = next;
-    if (visit(part, parent, field) === false) continue;
-    const children: { part: Part; parent: Part; field: string }[] = [];
-    forEachChild(part, (child, name) => children.push({ part: child, parent: part, field: name }));
-    for (let at = children.length - 1; at >= 0; at--) stack.push(children[at]!);
+  // Three stacks instead of one of objects: every statement is walked several times, node by node.
+  const parts: Part[] = [root];
+  const parents: (Part | undefined)[] = [undefined];
+  const fields: string[] = [""];
+  let above: Part = root;
+  const put = (child: Part, field: string): void => {
+    parts.push(child);
+    parents.push(above);
+    fields.push(field);
+  };
+  for (let part = parts.pop(); part !== undefined; part = parts.pop()) {
+    if (visit(part, parents.pop(), fields.pop()!) === false) continue;
+    const first = parts.length;
+    above = part;
+    forEachChild(part, put);
+    turnAround(parts, first);
+    turnAround(fields, first); // their parent is one and the same
+  }
+}
+
+/** From `first` on, in the other order: what was put last comes off a stack first. */
+function turnAround(stack: unknown[], first: number): void {
+  for (let low = first, high = stack.length - 1; low < high; low++, high--) {
+    const kept = stack[low];
+    stack[low] = stack[high];
+    stack[high] = kept;
   }
 }
 
