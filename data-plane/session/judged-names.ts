@@ -6,6 +6,7 @@ import type { CatalogEpoch, DecisionId } from "@sluice/core/ids.ts";
 import type { Decision } from "@sluice/inspect/policy/decision.ts";
 import type { SessionScope, StatementModel } from "@sluice/inspect/sql/model.ts";
 import { meaningOf } from "@sluice/inspect/sql/scope.ts";
+import { scopeOfExecution } from "@sluice/inspect/sql/postgres/temporary.ts";
 import { SessionNames } from "@sluice/inspect/sql/session-names.ts";
 import { unsureScope } from "@sluice/inspect/sql/unsure.ts";
 import type { SessionNaming, StatementOutcome, StatementRequest } from "@sluice/inspect/wire/judgement.ts";
@@ -39,9 +40,9 @@ export class JudgedNames {
   scopeOf(request: Pick<StatementRequest, "names">, epoch: CatalogEpoch): SessionScope {
     if (this.#epoch !== undefined && this.#epoch !== epoch) this.machine.age();
     this.#epoch = epoch;
-    if (!this.isOutdated(request)) return this.machine.scope;
+    if (!this.isOutdated(request)) return request.names === undefined ? this.machine.scope : scopeOfExecution(this.machine.scope);
     const bound = request.names as JudgedNaming; // the machine gives back what it got here
-    return bound.epoch === epoch ? bound.scope : unsureScope(bound.scope);
+    return scopeOfExecution(bound.epoch === epoch ? bound.scope : unsureScope(bound.scope));
   }
 
   /** Names have come to mean something else since the portal was bound. */
