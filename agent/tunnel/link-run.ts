@@ -20,6 +20,7 @@ import { toFault } from "@sluice/rpc/fault.ts";
 import type { DuplexCall, GrpcChannel } from "@sluice/rpc/grpc.ts";
 import { CarriedSession, refuse } from "./carried-session.ts";
 import { CatalogSender } from "./catalog-sender.ts";
+import { WatchReports } from "./watch-reports.ts";
 import { type DialedGateway, exporterOf } from "./session-dialer.ts";
 import { type Redemption, Tickets } from "./tickets.ts";
 import type { TunnelContext } from "./tunnel-context.ts";
@@ -57,6 +58,7 @@ export class LinkRun {
   readonly #sessions = new Map<bigint, CarriedSession>();
   readonly #warm: WarmConnections;
   readonly #catalogs: CatalogSender;
+  readonly #watches: WatchReports;
   #call: DuplexCall<typeof AgentLinkService.method.link> | undefined;
   #agreed = CAPABILITY_MIN;
   #sessionsAddress: string | null;
@@ -84,6 +86,11 @@ export class LinkRun {
       channel: options.channel,
       resourceOf: (name) => this.#resourceOf(name, this.#gatewayLabels),
       failed: (requestId, fault) => this.#send({ case: "catalogFailed", value: { requestId, fault } }),
+    });
+    this.#watches = new WatchReports({
+      ...context,
+      resourceOf: (name) => this.#resourceOf(name, this.#gatewayLabels),
+      say: (value) => this.#send({ case: "catalogWatched", value }),
     });
   }
 
@@ -122,6 +129,7 @@ export class LinkRun {
       this.#ending.abort(new Error("the link has ended"));
       this.#warm.close();
       this.#catalogs.close();
+      this.#watches.close();
     }
   }
 
@@ -195,6 +203,12 @@ export class LinkRun {
         break;
       case "release":
         this.#sessions.get(message.value.openId)?.release();
+        break;
+      case "watchCatalog":
+        this.#watches.begin(message.value);
+        break;
+      case "endWatch":
+        this.#watches.end(message.value.watchId);
         break;
       case "keepWarm":
         this.#warm.keep(message.value.connections);

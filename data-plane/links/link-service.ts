@@ -108,6 +108,9 @@ async function listen(
         case "catalogFailed":
           agent.catalogFailed(message.value);
           break;
+        case "catalogWatched":
+          agent.catalogWatched(message.value);
+          break;
         case "hello":
         case undefined:
           // A newer agent may say more than this gateway knows.

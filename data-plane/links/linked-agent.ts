@@ -6,7 +6,14 @@ import type { Clock } from "@sluice/core/clock.ts";
 import { GatewayError } from "@sluice/core/errors.ts";
 import type { Limits } from "@sluice/core/limits.ts";
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { CancelDone, CatalogFailed, LinkHealth, LinkResponseSchema } from "@sluice/proto/sluice/link/v1/link_pb.ts";
+import type { CatalogNews } from "@sluice/rpc/catalog-watch.ts";
+import type {
+  CancelDone,
+  CatalogFailed,
+  CatalogWatched,
+  LinkHealth,
+  LinkResponseSchema,
+} from "@sluice/proto/sluice/link/v1/link_pb.ts";
 import type { NodeCertificate } from "@sluice/rpc/nodes.ts";
 import { agentFault, AgentFailure } from "./agent-fault.ts";
 import { Outbox } from "./outbox.ts";
@@ -62,6 +69,7 @@ export class LinkedAgent {
   readonly #cancels = new Map<bigint, Waiter<void>>();
   readonly #catalogs = new Map<bigint, IncomingCatalog>();
   #catalogBytes = 0;
+  readonly #watches = new Map<bigint, { readonly news: (news: CatalogNews) => void; readonly fail: (error: Error) => void }>();
   readonly #onEnd = new Set<(failure: AgentFailure) => void>();
   readonly #onSequence = new Set<() => void>();
   #lastId = 0n;
@@ -297,6 +305,34 @@ export class LinkedAgent {
 
   catalogFailed({ requestId, fault }: CatalogFailed): void {
     this.#catalogs.get(requestId)?.reject(agentFault(fault));
+  }
+
+  /** Until `signal` aborts, then it resolves. Throws AgentFailure when the link ends, GatewayError when the agent cannot look any more. */
+  async watchCatalog(resource: string, database: string, news: (news: CatalogNews) => void, signal: AbortSignal): Promise<void> {
+    if (this.#ended !== undefined) throw this.#ended;
+    const watchId = this.nextId();
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    promise.catch(ignore);
+    const aborted = (): void => resolve();
+    this.#watches.set(watchId, { news, fail: reject });
+    signal.addEventListener("abort", aborted, { once: true });
+    if (signal.aborted) aborted();
+    const stop = this.onEnd(reject);
+    try {
+      this.send({ case: "watchCatalog", value: { watchId, resource, database } });
+      await promise;
+    } finally {
+      stop();
+      signal.removeEventListener("abort", aborted);
+      this.#watches.delete(watchId);
+      if (!this.hasEnded) this.outbox.push({ message: { case: "endWatch", value: { watchId } } });
+    }
+  }
+
+  catalogWatched({ watchId, changed, told, intervalMs, fault }: CatalogWatched): void {
+    const watch = this.#watches.get(watchId);
+    if (fault !== undefined) watch?.fail(agentFault(fault));
+    else watch?.news({ changed, told, intervalMs });
   }
 
   /** More are asked for at once, fewer only now and then, so that a number that wavers is not a stream of messages. */

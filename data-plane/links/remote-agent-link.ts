@@ -8,6 +8,7 @@ import { GatewayError } from "@sluice/core/errors.ts";
 import type { Limits } from "@sluice/core/limits.ts";
 import type { Random } from "@sluice/core/random.ts";
 import type { ResourceSpec } from "@sluice/core/snapshot.ts";
+import type { WatchCatalogRequest } from "@sluice/rpc/catalog-watch.ts";
 import type { AgentLink, OpenTargetRequest, ReadCatalogRequest, TargetConnection } from "@sluice/rpc/agent-link.ts";
 import type { ControlLink } from "@sluice/rpc/control-link.ts";
 import { type EncodedCatalog, encodedCatalog } from "@sluice/rpc/encoded-catalog.ts";
@@ -68,6 +69,11 @@ export class RemoteAgentLink implements AgentLink {
       const pieces = await agent.readCatalog(resource.name, database, signal);
       return await encodedCatalog(pieces);
     });
+  }
+
+  async watchCatalog(request: WatchCatalogRequest): Promise<void> {
+    const { resource, database, news } = request;
+    await this.#withAnAgent(request, (agent, signal) => agent.watchCatalog(resource.name, database, news, signal));
   }
 
   async close(): Promise<void> {
