@@ -10,6 +10,10 @@ const FIRST_USER_OID = 16_384;
 const isSystemSchema = (alias: string): string =>
   `(${alias}.nspname IN ('pg_catalog', 'information_schema') OR ${alias}.nspname LIKE 'pg\\_toast%')`;
 
+/** Relations of single sessions: each is followed in its own, and with them the content of a catalog would change all the time. */
+const isTemporary = (alias: string): string =>
+  `(${alias}.nspname LIKE 'pg\\_temp\\_%' OR ${alias}.nspname LIKE 'pg\\_toast\\_temp\\_%')`;
+
 /** In a system schema and of the server's own making: what a superuser adds there later counts as a user's. */
 const isBuiltin = (schema: string, oid: string): string =>
   `(${schema}.nspname IN ('pg_catalog', 'information_schema') AND ${oid} < ${FIRST_USER_OID})`;
@@ -55,11 +59,11 @@ SELECT c.oid, n.nspname, c.relname, c.relkind, ${isSystemSchema("n")}, c.reltupl
     (SELECT json_agg(json_build_array(a.attnum, a.attname, a.atttypid::bigint, ${GENERATED_FROM}, ${ROW_OF}) ORDER BY a.attnum)
       FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) END
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c', 't')`;
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c', 't') AND NOT ${isTemporary("n")}`;
 
 const VIEWS = `
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('v', 'm') AND NOT ${isSystemSchema("n")}`;
+WHERE c.relkind IN ('v', 'm') AND NOT ${isSystemSchema("n")} AND NOT ${isTemporary("n")}`;
 
 /** oid, definition. */
 export const definitionsQuery: string = `SELECT c.oid, pg_catalog.pg_get_viewdef(c.oid) ${VIEWS}`;
@@ -110,6 +114,11 @@ WHERE n.nspname = 'pg_catalog' AND p.oid < ${FIRST_USER_OID}`;
 export const operatorsQuery: string = `
 SELECT DISTINCT o.oprname FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
 WHERE NOT ${isBuiltin("n", "o.oid")}`;
+
+/** The role that reads, a schema that it has USAGE on. Temporary ones come and go with sessions, and say nothing to others. */
+export const usableSchemasQuery: string = `
+SELECT current_user, n.nspname FROM pg_catalog.pg_namespace n
+WHERE n.nspname NOT LIKE 'pg\\_temp\\_%' AND n.nspname NOT LIKE 'pg\\_toast\\_temp\\_%' AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')`;
 
 /** schema, name, typtype; without array types and without the row types of tables and views. */
 export const typesQuery: string = `

@@ -20,6 +20,7 @@ import {
   operatorsQuery,
   relationsQuery,
   typesQuery,
+  usableSchemasQuery,
   viewOidsQuery,
 } from "./postgres-queries.ts";
 
@@ -59,6 +60,7 @@ async function readContent(client: QueryClient, limits: Limits): Promise<Content
   const userOperators = (await client.query(operatorsQuery)).map(([name]) => text(name));
   const userTypes = (await client.query(typesQuery)).map(toType);
   const [database] = await client.query(databaseQuery);
+  const usable = await client.query(usableSchemasQuery);
   await client.query("COMMIT");
   const relations = relationRows.map((row) => toRelation(row, definitions, hidden)).sort((a, b) => a.oid - b.oid);
   return {
@@ -74,6 +76,8 @@ async function readContent(client: QueryClient, limits: Limits): Promise<Content
     userOperators: userOperators.sort(),
     userTypes: userTypes.sort(byText(({ schema, name, kind }) => [schema, name, kind])),
     databaseOid: number(database?.[0]),
+    // pg_catalog is always among them.
+    readAs: { role: text(usable[0]?.[0]), usableSchemas: usable.map(([, schema]) => text(schema)).sort() },
   };
 }
 

@@ -31,9 +31,10 @@ export function isOfBoundedSize(json: Uint8Array, rowsMax: number): boolean {
 export function isCatalog(value: unknown, protocol: Protocol, rowsMax: number): value is Catalog {
   if (!isObject(value) || !isText(value["epoch"]) || value["protocol"] !== protocol || !isNumber(value["serverVersion"]))
     return false;
-  const { relations, functions, builtinFunctions, userOperators, userTypes, databaseOid } = value;
+  const { relations, functions, builtinFunctions, userOperators, userTypes, databaseOid, readAs } = value;
   return (
     (databaseOid === undefined || isNumber(databaseOid)) &&
+    (readAs === undefined || isReader(readAs)) &&
     isListOf(relations, isRelation) &&
     isListOf(functions, isFunction) &&
     isListOf(builtinFunctions, isText) &&
@@ -41,6 +42,10 @@ export function isCatalog(value: unknown, protocol: Protocol, rowsMax: number): 
     isListOf(userTypes, (type) => isObject(type) && [type["schema"], type["name"], type["kind"]].every(isText)) &&
     rowsOf([relations, functions, builtinFunctions, userOperators, userTypes], relations) <= rowsMax
   );
+}
+
+function isReader(value: unknown): boolean {
+  return isObject(value) && isText(value["role"]) && isListOf(value["usableSchemas"], isText);
 }
 
 function rowsOf(lists: readonly (readonly unknown[])[], relations: readonly { readonly columns: readonly unknown[] }[]): number {

@@ -16,6 +16,8 @@ export function schemasOf(searchPath: string | null, role: string | null): reado
   if (names === null) return null;
   const schemas = new Set<string>();
   for (const name of names) {
+    // By its number a session can name its own temporary schema, which is `pg_temp` to everybody here.
+    if (numberedTemporary.test(name)) return null;
     if (name !== "$user") schemas.add(name);
     else if (role === null) return null;
     else schemas.add(role);
@@ -24,6 +26,8 @@ export function schemasOf(searchPath: string | null, role: string | null): reado
   const withCatalog = schemas.has("pg_catalog") ? explicit : ["pg_catalog", ...explicit];
   return schemas.has("pg_temp") ? withCatalog : ["pg_temp", ...withCatalog];
 }
+
+const numberedTemporary = /^pg_(toast_)?temp_\d+$/;
 
 /** The names of a comma-separated list, unquoted, folded and cut as the server does; null when it is no such list. */
 export function splitIdentifiers(text: string): readonly string[] | null {
