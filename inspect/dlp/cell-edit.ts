@@ -34,15 +34,15 @@ const nullCell: CellEdit = () => null;
 
 /**
  * For a protected column that reaches the output unmodified. `partial` shows its part of a text; JSON and XML become the
- * constant, since masked letters would break them; types that cannot hold text, arrays and records become NULL. A type made by
- * an extension or a user is taken for text in text format, unless it looks like an array or a composite; in binary it is NULL.
+ * constant, since masked letters would break them; types that cannot hold text, arrays and records become NULL. So does a type made
+ * by an extension or a user; but `partial` in text format takes it for text, unless it looks like an array, a composite or a range.
  */
 export function maskExact(operator: MaskOperator, typeOid: number, format: Format): CellEdit {
   switch (operator.kind) {
     case "null":
       return nullCell;
     case "redact":
-      return constantCell(constantOf(typeOid, format, "exact"));
+      return constantCell(constantOf(typeOid, format));
     case "partial":
       return maskPartExact(operator, typeOid, format);
     default:
@@ -55,7 +55,7 @@ export function maskExact(operator: MaskOperator, typeOid: number, format: Forma
  * every type that is not built-in text or JSON.
  */
 export function maskDerived(operator: MaskOperator, typeOid: number, format: Format): CellEdit {
-  return operator.kind === "null" ? nullCell : alsoNull(constantCell(constantOf(typeOid, format, "derived")));
+  return operator.kind === "null" ? nullCell : alsoNull(constantCell(constantOf(typeOid, format)));
 }
 
 /**
@@ -85,7 +85,7 @@ function constantCell(bytes: Buffer | null): CellEdit {
   return () => bytes;
 }
 
-function constantOf(typeOid: number, format: Format, use: "exact" | "derived"): Buffer | null {
+function constantOf(typeOid: number, format: Format): Buffer | null {
   const shape = typeShape(typeOid);
   switch (shape) {
     case "text":
@@ -96,8 +96,7 @@ function constantOf(typeOid: number, format: Format, use: "exact" | "derived"): 
       return jsonBytes;
     case "jsonb":
       return format === "binary" ? jsonbBytes : jsonBytes;
-    case "user": // citext as a rule; an array or a composite would not parse, and a derived one may well be that
-      return use === "exact" && format === "text" ? constantBytes : null;
+    case "user": // an enum, a composite or a range would not parse, and nothing here tells them from citext
     case "none":
     case "array":
     case "record":
@@ -114,7 +113,7 @@ function maskPartExact(operator: Partial, typeOid: number, format: Format): Cell
   if (shape === "user" && format === "text") {
     return (source, start, end) => (startsStructure(source, start, end) ? null : maskPart(operator, source, start, end));
   }
-  return constantCell(constantOf(typeOid, format, "exact"));
+  return constantCell(constantOf(typeOid, format));
 }
 
 function maskPart(operator: Partial, source: Buffer, start: number, end: number): Buffer | null {
