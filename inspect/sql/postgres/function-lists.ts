@@ -34,8 +34,8 @@ const rowReturning: ReadonlySet<string> = new Set(
   `_pg_expandarray aclexplode generate_series generate_subscripts json_array_elements json_array_elements_text json_each
   json_each_text json_object_keys json_populate_recordset json_to_recordset jsonb_array_elements jsonb_array_elements_text
   jsonb_each jsonb_each_text jsonb_object_keys jsonb_path_query jsonb_path_query_tz jsonb_populate_recordset
-  jsonb_to_recordset pg_get_multixact_members pg_get_publication_tables pg_mcv_list_items pg_options_to_table
-  pg_partition_ancestors pg_partition_tree pg_snapshot_xip regexp_matches regexp_split_to_table string_to_table ts_debug
+  jsonb_to_recordset pg_extension_update_paths pg_get_multixact_members pg_get_publication_tables pg_mcv_list_items pg_options_to_table
+  pg_partition_ancestors pg_partition_tree pg_snapshot_xip pg_tablespace_databases regexp_matches regexp_split_to_table string_to_table ts_debug
   ts_parse ts_stat ts_token_type txid_snapshot_xip unnest`.split(/\s+/),
 );
 
@@ -102,7 +102,29 @@ export const singleColumnFunctions: ReadonlySet<string> = new Set([
   "jsonb_path_query",
 ]);
 
-const keepers: ReadonlySet<string> = new Set(["set_config", "pg_notify", "setval", "pg_logical_emit_message"]);
+const keepers: ReadonlySet<string> = new Set(["set_config", "pg_notify", "setval", "setseed", "pg_logical_emit_message"]);
+
+/**
+ * Volatile functions, and those that not everybody may call, which were looked at and only tell about the server or the session:
+ * sizes, positions, counters, locks, clocks, random numbers. A check compares the list with pg_proc of real servers.
+ */
+export function isHarmless(name: string): boolean {
+  return harmless.has(name) || name.startsWith("pg_stat_get_");
+}
+
+const harmless: ReadonlySet<string> = new Set(
+  `amvalidate array_sample array_shuffle clock_timestamp current_query currtid2 currval gen_random_uuid lastval pg_blocking_pids
+  pg_collation_actual_version pg_control_checkpoint pg_control_init pg_control_recovery pg_control_system pg_current_wal_flush_lsn
+  pg_current_wal_insert_lsn pg_current_wal_lsn pg_database_collation_actual_version pg_database_size pg_get_aios
+  pg_get_loaded_modules pg_get_multixact_members pg_get_sequence_data pg_get_shmem_allocations pg_get_shmem_allocations_numa
+  pg_get_wait_events pg_indexes_size pg_is_in_recovery pg_is_wal_replay_paused pg_isolation_test_session_is_blocked
+  pg_jit_available pg_last_committed_xact pg_last_wal_receive_lsn pg_last_wal_replay_lsn pg_last_xact_replay_timestamp
+  pg_lock_status pg_notification_queue_usage pg_partition_ancestors pg_partition_tree pg_prepared_xact pg_relation_size
+  pg_safe_snapshot_blocking_pids pg_sequence_last_value pg_show_replication_origin_status pg_sleep pg_sleep_for pg_sleep_until
+  pg_stat_clear_snapshot pg_stat_force_next_flush pg_stat_have_stats pg_table_size pg_tablespace_size pg_total_relation_size
+  pg_xact_commit_timestamp pg_xact_commit_timestamp_origin pg_xact_status random random_normal timeofday txid_status uuidv4
+  uuidv7`.split(/\s+/),
+);
 
 const largeObjectWriters: ReadonlySet<string> = new Set([
   "lo_create",
@@ -126,6 +148,7 @@ const serverControl: ReadonlySet<string> = new Set([
   "pg_terminate_backend",
   "pg_create_restore_point",
   "pg_export_snapshot",
+  "pg_extension_config_dump",
   "pg_import_system_collations",
   "pg_log_backend_memory_contexts",
   "pg_log_standby_snapshot",
@@ -176,6 +199,10 @@ const escapes: ReadonlySet<string> = new Set([
   "pg_ident_file_mappings",
   "pg_show_all_file_settings",
   "pg_config",
+  "pg_available_wal_summaries",
+  "pg_wal_summary_contents",
+  "pg_get_backend_memory_contexts", // texts of prepared statements are among the names
+  "plpgsql_validator",
   "pg_stat_get_activity",
   "pg_stat_get_backend_activity",
   "pg_prepared_statement",
