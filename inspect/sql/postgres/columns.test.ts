@@ -12,6 +12,12 @@ function table(title: string, cases: readonly (readonly [sql: string, expected: 
   });
 }
 
+table("a star among values is as many columns as its row", [
+  ["SELECT * FROM countries n, LATERAL (VALUES (n.*)) v", "? *: countries.code, countries.label"],
+  ["SELECT v.column2 FROM countries n, LATERAL (VALUES ('a', 'b'), (n.*)) v", "column2: countries.code, countries.label"],
+  ["SELECT v.column1 FROM countries n, LATERAL (VALUES (n.*), (n.label, 'x')) v", "column1: countries.code, countries.label"],
+]);
+
 table("plain columns are exact", [
   ["SELECT ssn FROM customers", "ssn: customers.ssn!"],
   ["SELECT c.ssn FROM customers c", "ssn: customers.ssn!"],

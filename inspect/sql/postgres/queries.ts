@@ -123,13 +123,22 @@ function setOperation(node: Part, scope: Scope, lineage: Lineage): Rows {
 
 function valuesRows(lists: readonly Part[], scope: Scope, lineage: Lineage): Rows {
   let rows: Rows | undefined;
+  let starred = false;
   for (const list of lists) {
-    const columns = partsOf(list.body["items"]).map((part, at) => {
+    const items = partsOf(list.body["items"]);
+    const columns = items.map((part, at) => {
       return { name: `column${at + 1}`, origins: lineage.evaluate(part, scope).origins, exact: false };
     });
+    starred ||= items.some(isStar);
     rows = rows === undefined ? rowsOf(columns) : combined(rows, rowsOf(columns));
   }
-  return rows ?? rowsOf([]);
+  // `LATERAL (VALUES (t.*))` has as many columns as t.
+  return starred ? unknownRows(rows?.all ?? CLEAN) : (rows ?? rowsOf([]));
+}
+
+function isStar(part: Part): boolean {
+  const field = part.kind === "ColumnRef" ? "fields" : part.kind === "A_Indirection" ? "indirection" : undefined;
+  return field !== undefined && partsOf(part.body[field]).at(-1)?.kind === "A_Star";
 }
 
 /** The scope inside a statement with a WITH clause; the same scope with no names of its own when there is none. */
