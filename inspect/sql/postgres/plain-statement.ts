@@ -67,7 +67,7 @@ export function plainModel(statement: Part, given: Surroundings): StatementModel
   });
   for (const finding of temporary.undecided) facts.undecided.add(finding);
   const defined = temporary.only ? [] : flowsOf(statement, isQuery ? new Set() : leftOver, reached, rows);
-  const flows = new Set([...trace.flows, ...defined, ...temporary.storedBeside]);
+  const flows = new Set([...trace.flows, ...defined]);
   return {
     class: gravest(effects),
     effects,

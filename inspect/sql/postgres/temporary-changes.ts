@@ -16,11 +16,9 @@ export interface TemporaryEffects {
   readonly undecided: readonly string[];
   /** It makes or changes temporary relations and nothing else: no other session sees anything of it. */
   readonly only: boolean;
-  /** Stored by a statement that also returns rows. */
-  readonly storedBeside: Origins;
 }
 
-const NOTHING: TemporaryEffects = { changes: [], undecided: [], only: false, storedBeside: new Set() };
+const NOTHING: TemporaryEffects = { changes: [], undecided: [], only: false };
 
 /** The changes, in order. Uses of values that storing tells about are reported to the lineage. */
 export function temporaryEffects(input: TemporaryInput): TemporaryEffects {
@@ -66,8 +64,8 @@ export function temporaryEffects(input: TemporaryInput): TemporaryEffects {
       break;
     default:
   }
-  const storedBeside = storeKept(work, input);
-  return work.isIdle ? NOTHING : { ...work.result(), storedBeside };
+  storeKept(work, input);
+  return work.isIdle ? NOTHING : work.result();
 }
 
 /** An index computes from stored values, and a unique one tells which are alike. */
@@ -292,9 +290,8 @@ export function either(before: TemporaryRelation, made: TemporaryRelation): Temp
   };
 }
 
-/** Adds what the statement stores to the columns it is stored in. Returns what of it a statement stores that returns rows too. */
-function storeKept(work: TemporaryWork, { statement, kept, lineage }: TemporaryInput): Origins {
-  const added: Origins[] = [];
+/** Adds what the statement stores to the columns it is stored in. */
+function storeKept(work: TemporaryWork, { kept, lineage }: TemporaryInput): void {
   for (const { target, column, value } of kept) {
     const before = work.current(target.name);
     if (target.relation === null || before === undefined || before.kind === "view") {
@@ -304,12 +301,8 @@ function storeKept(work: TemporaryWork, { statement, kept, lineage }: TemporaryI
     const takes = column === null ? "none" : (before.takes?.[column] ?? "whole");
     if (takes === "none" || (takes === "whole" && !value.exact)) lineage.tell(value.origins);
     const after = withValue(before, column, value);
-    if (JSON.stringify(after) === JSON.stringify(before)) continue;
-    work.set(target.name, after);
-    added.push(value.origins);
+    if (JSON.stringify(after) !== JSON.stringify(before)) work.set(target.name, after);
   }
-  const returnsRows = statement.kind === "SelectStmt" || statement.body["returningClause"] !== undefined;
-  return returnsRows ? union(added) : new Set();
 }
 
 function withValue(relation: TemporaryRelation, name: string | null, value: Value): TemporaryRelation {
