@@ -62,6 +62,7 @@ describe("write flows", () => {
     ],
     ["CREATE TRIGGER t AFTER INSERT ON customers FOR EACH ROW EXECUTE FUNCTION audit()", CUSTOMER],
     ["CREATE FUNCTION g() RETURNS text LANGUAGE sql AS 'SELECT ssn FROM customers'", "*"],
+    ["CREATE DATABASE copy TEMPLATE orders", "*"],
     ["CREATE INDEX ON customers (upper(ssn))", "customers.ssn"],
     ["CREATE INDEX ON customers (id) WHERE ssn > '5'", "customers.ssn"],
     ["ALTER TABLE customers ADD COLUMN x text GENERATED ALWAYS AS (upper(ssn)) STORED", "customers.ssn"],

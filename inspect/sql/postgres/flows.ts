@@ -56,6 +56,10 @@ export function definitionFlows(
     case "DoStmt":
       flows.add("*"); // a body may copy anything
       break;
+    case "CreatedbStmt":
+      // A template is copied whole, under a name that no label knows.
+      if (partsOf(statement.body["options"]).some((option) => stringField(option.body, "defname") === "template")) flows.add("*");
+      break;
     case "RuleStmt":
     case "CreateTrigStmt":
     case "CreatePolicyStmt": // its condition may look into any relation, and shows which rows meet it
