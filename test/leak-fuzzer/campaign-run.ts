@@ -6,7 +6,7 @@ import { closePair, comparePair, type Difference, openPair, type Place, replay }
 import type { CorpusCase } from "./corpus.ts";
 import { Coverage } from "./coverage.ts";
 import { databasesOf, type FuzzGateway, type FuzzTarget, type Kind } from "./installation.ts";
-import { printable } from "./normalise.ts";
+import { fromDifference } from "./normalise.ts";
 import { outcomeOf, type SentStatement } from "./sessions.ts";
 import { shrink } from "./shrinker.ts";
 import type { Statement } from "./statements.ts";
@@ -138,25 +138,26 @@ export class Campaign {
     const last = texts.at(-1)!.sql;
     if (again === undefined) {
       this.unsteady.push(
-        `does not always come: seed ${seed}: ${last}\n    ${printable(first.left)}\n    ${printable(first.right)}`,
+        `does not always come: seed ${seed}: ${last}\n    ${fromDifference(first.left, first.right).join("\n    ")}`,
       );
       return;
     }
     const control = again.marker === undefined ? await replay(place, texts.slice(0, again.at + 1), true) : undefined;
     if (control !== undefined) {
       this.unsteady.push(
-        `comes with equal values: seed ${seed}: ${texts[control.at]!.sql}\n    ${printable(control.left)}\n    ${printable(control.right)}`,
+        `comes with equal values: seed ${seed}: ${texts[control.at]!.sql}\n    ${fromDifference(control.left, control.right).join("\n    ")}`,
       );
       return;
     }
     const small = await shrink(place, statements.slice(0, again.at + 1), again, this.#options.shrinkTriesMax);
+    const [left, right] = fromDifference(small.difference.left, small.difference.right);
     const finding: Finding = {
       about: "found by a campaign",
       kind: place.kind,
       seed,
       statements: small.statements,
-      left: printable(small.difference.left),
-      right: printable(small.difference.right),
+      left,
+      right,
       after: this.compared,
       ...(small.difference.marker === undefined ? {} : { marker: small.difference.marker }),
     };

@@ -2,7 +2,7 @@
 import { type Place, replay } from "./compare.ts";
 import { readCorpus } from "./corpus.ts";
 import { databasesOf, type FuzzGateway, type FuzzTarget } from "./installation.ts";
-import { printable } from "./normalise.ts";
+import { fromDifference } from "./normalise.ts";
 
 /** A sentence for each case that shows a difference. */
 export async function replayCorpus(fuzz: FuzzTarget, gateway: FuzzGateway): Promise<readonly string[]> {
@@ -11,9 +11,8 @@ export async function replayCorpus(fuzz: FuzzTarget, gateway: FuzzGateway): Prom
     const place: Place = { gateway, kind, databases: databasesOf(kind, 0), lastOid: fuzz.lastOid };
     const difference = await replay(place, statements);
     if (difference === undefined) continue;
-    faults.push(
-      `${about}: ${statements[difference.at]?.sql}\n    ${printable(difference.left)}\n    ${printable(difference.right)}`,
-    );
+    const sides = fromDifference(difference.left, difference.right);
+    faults.push(`${about}: ${statements[difference.at]?.sql}\n    ${sides.join("\n    ")}`);
   }
   return faults;
 }

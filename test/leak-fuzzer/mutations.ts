@@ -72,7 +72,8 @@ async function tried(mutation: Mutation, target: FuzzTarget, sources: SourceCopy
         findingsMax: 1,
         shrinkTriesMax: 0,
       });
-      const { findings, compared } = await campaign.run();
+      const { findings, compared, unsteady } = await campaign.run();
+      for (const line of unsteady) say(`    unsteady: ${line.slice(0, 600)}`);
       const [found] = findings;
       const example = found?.statements.at(-1)?.sql ?? "";
       return { mutation, after: found?.after ?? null, compared, example };

@@ -23,6 +23,14 @@ export function printable(answer: string): string {
   return answer.replaceAll(/[^\x20-\x7e]/g, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`);
 }
 
+/** Both from shortly before the first place where they differ. */
+export function fromDifference(left: string, right: string): readonly [string, string] {
+  let at = 0;
+  while (at < left.length && left[at] === right[at]) at += 1;
+  const start = Math.max(0, at - 40);
+  return [printable(left.slice(start, start + 600)), printable(right.slice(start, start + 600))];
+}
+
 function edited(type: string, body: Buffer, lastOid: number): Buffer {
   if (type === "T") return withoutNewOids(body, lastOid);
   if (type === "A") return body.subarray(4);

@@ -60,6 +60,8 @@ function messagesOf({ sql, form }: SentStatement): Buffer {
         execute(""),
         sync,
       ]);
+    case "claims":
+      return Buffer.concat([close("S", "p"), parse("p", sql), bind("c", "p"), sync]);
     default:
       throw new Error(`unknown form ${String(form satisfies never)}`);
   }

@@ -2,8 +2,9 @@
 import { leaf, type Node } from "./tree.ts";
 import type { NamedRows } from "./words.ts";
 
-/** How a text is sent. `sliced`: through a portal, two rows at a time. `named`: prepared under a name, executed twice. */
-export type Form = "simple" | "extended" | "binary" | "sliced" | "named";
+/** How a text is sent. `sliced`: through a portal, two rows at a time. `named`: prepared under a name, executed twice.
+ * `claims`: gives the statement the name p and its portal the name c by protocol, and runs nothing. */
+export type Form = "simple" | "extended" | "binary" | "sliced" | "named" | "claims";
 
 export interface Statement {
   readonly node: Node;

@@ -50,6 +50,7 @@ export class Steps {
       [3, () => this.#effects()],
       [2, () => this.#batch()],
       [1, () => this.#definitions()],
+      [1, () => this.#sameNames()],
     ])();
   }
 
@@ -290,9 +291,29 @@ export class Steps {
     ];
   }
 
+  /** Names that are given by SQL and by protocol: which of the two a later EXECUTE or FETCH means must not be taken for the other. */
+  #sameNames(): Step {
+    const claimed = this.#queries.any(this.#context(1)).node;
+    const later = this.#chance.pick(["EXECUTE p", "FETCH ALL FROM c"]);
+    return [
+      control("PREPARE p AS SELECT name FROM customers WHERE id = 1"),
+      control("BEGIN"),
+      control("DECLARE c CURSOR FOR SELECT name FROM customers LIMIT 3"),
+      ...(this.#chance.percent(50) ? [control("COMMIT"), control("BEGIN")] : []),
+      { node: node("statement", "names claimed by protocol")`${claimed}`, form: "claims", work: false },
+      work(leaf("statement", later, true, "names claimed by protocol"), this.#chance.pick<Form>(["simple", "extended"])),
+      control("ROLLBACK"),
+      control("DEALLOCATE ALL"),
+    ];
+  }
+
   /** Definitions, undone. Few: each makes the gateway read the catalog again. */
   #definitions(): Step {
     const query = this.#queries.any(this.#context(2), ["number", "text"]);
+    if (this.#chance.percent(30)) {
+      const shadowing = "CREATE AGGREGATE count(text) (sfunc = textcat, stype = text, initcond = '')";
+      return undone(work(leaf("statement", shadowing, false, "aggregate that shadows a built-in"), "simple"), this.#query(2));
+    }
     const made = node("statement", "CREATE VIEW")`CREATE VIEW seen AS ${query.node}`;
     return undone(work(made, "simple"), work(leaf("statement", "SELECT * FROM seen LIMIT 3", query.node.guarded), "simple"));
   }
