@@ -1,13 +1,14 @@
 /**
  * `npm run bench [-- PART …] [-- --quick]`: the same load direct, through PgBouncer and through Sluice, in one run, in turn; and what
  * many rules and many agents cost. Prints what it measured, reached or not, and keeps it as JSON. It judges nothing.
- * Parts: in-process, one-process, two-hops, control; all of them when none is named.
+ * Parts: in-process, analysis, one-process, two-hops, control; all of them when none is named.
  */
 import { execFileSync } from "node:child_process";
 import { mkdir, writeFile } from "node:fs/promises";
 import { cpus, loadavg, totalmem } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { measureAnalysis } from "./analysis.ts";
 import { measureControl } from "./control.ts";
 import { type Ground, startGround } from "./ground.ts";
 import { measureIdleSessions } from "./idle-sessions.ts";
@@ -16,7 +17,7 @@ import { measure, type Pace, printRow, type Row } from "./measure.ts";
 import { oneProcessLoads, startOneProcess } from "./one-process.ts";
 import { startTwoHops, twoHopsLoads } from "./two-hops.ts";
 
-const partNames = ["in-process", "one-process", "two-hops", "control"] as const;
+const partNames = ["in-process", "analysis", "one-process", "two-hops", "control"] as const;
 type Part = (typeof partNames)[number];
 
 const results = fileURLToPath(new URL("./results/", import.meta.url));
@@ -41,6 +42,7 @@ async function main(): Promise<void> {
     printRow(row);
     rows.push({ part, load: loadNow(), row });
   };
+  if (parts.has("analysis")) await measureAnalysis(pace, progress, (row) => keep("analysis", row));
   if (parts.has("one-process") || parts.has("two-hops")) {
     const ground = await startGround(progress);
     try {

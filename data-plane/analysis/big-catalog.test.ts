@@ -63,7 +63,7 @@ it("is loaded without holding up the event loop, and gives exact labels", { time
     });
     const table = catalog.relations.find(({ name, kind }) => kind === "table" && view.name.startsWith(`v_${name}_`))!;
     expect(analysis).toMatchObject({
-      statements: [{ columns: [{ origins: [expect.stringContaining(`${table.columns[3]!.name}`)] }] }],
+      statements: [{ columns: [{ origins: [expect.stringContaining(table.columns[3]!.name)] }] }],
     });
   } finally {
     await analyser.close();

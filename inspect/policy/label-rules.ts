@@ -39,7 +39,9 @@ export function entitiesOfColumns(
   for (const relation of relations) {
     if (relation.system || relation.columns.length === 0) continue;
     const byName = holdsData(relation);
-    const byPath = matchers.flatMap(({ entity, pathsIn }) => pathsIn(relation).map((matches) => ({ entity, matches })));
+    const byPath = matchers.flatMap((matcher) =>
+      matcher.pathsIn(relation).map((matches) => ({ entity: matcher.entity, matches })),
+    );
     if (!byName && byPath.length === 0) continue;
     for (const { name, number } of relation.columns) {
       if (byName) for (const entity of entitiesByName(name)) add(entities, columnKey(relation.oid, number), entity);
@@ -144,8 +146,7 @@ function spread(
     for (const column of made) {
       const target = column.isField ? fields : entities;
       for (const source of column.sources) {
-        for (const from of [entities, fields])
-          for (const entity of [...(from.get(source) ?? none)]) add(target, column.key, entity);
+        for (const from of [entities, fields]) for (const entity of from.get(source) ?? none) add(target, column.key, entity);
       }
     }
     for (const family of families) share(family, entities);

@@ -221,7 +221,7 @@ class FlatColumnLabels implements ColumnLabels {
 
   #name(name: number): string {
     const { nameEnds } = this.#flat;
-    return this.#names.toString("utf16le", name === 0 ? 0 : nameEnds[name - 1]!, nameEnds[name]!);
+    return this.#names.toString("utf16le", name === 0 ? 0 : nameEnds[name - 1]!, nameEnds[name]);
   }
 }
 
