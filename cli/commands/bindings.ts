@@ -61,7 +61,7 @@ async function list(options: ListOptions, context: CommandContext): Promise<void
     cell(binding["database"]),
     cell(binding["entity"]),
     cell(binding["firstSeenAs"]),
-    binding["goneSince"] === undefined ? cell(binding["seenAs"]) : `gone since ${formatTime(binding["goneSince"])}`,
+    typeof binding["goneSince"] === "string" ? `gone since ${formatTime(binding["goneSince"])}` : cell(binding["seenAs"]),
     `${cell(binding["databaseOid"])}/${cell(binding["relationOid"])}/${cell(binding["columnNumber"])}`,
     cell(binding["author"]),
     formatTime(binding["since"]),
