@@ -1,3 +1,7 @@
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { analyse } from "@sluice/inspect/sql/postgres/analyse.ts";
+import { index } from "@sluice/inspect/sql/postgres/testing.ts";
 import { describe, expect, test } from "vitest";
 import type { Analysis, AnalysisSettings } from "@sluice/inspect/sql/model.ts";
 import { emptyScope } from "@sluice/inspect/sql/scope.ts";
@@ -35,7 +39,7 @@ describe("the cache of analyses", () => {
     const cache = new AnalysisCache(64_000);
     cache.set(parts(), analysis("one"));
     expect(cache.get(parts())).toBeDefined();
-    for (let n = 0; n < 60; n++) cache.set(parts({ epoch: "e2", text: `SELECT ${n}` }), analysis("x".repeat(1_000)));
+    for (let n = 0; n < 120; n++) cache.set(parts({ epoch: "e2", text: `SELECT ${n}` }), analysis("x".repeat(1_000)));
     expect(cache.get(parts())).toBeUndefined();
     cache.set(parts(), analysis("again"));
     expect(cache.get(parts())).toEqual(analysis("again"));
@@ -62,4 +66,28 @@ describe("the cache of analyses", () => {
     expect(cache.get(parts())).toEqual(analysis("two"));
     expect(cache.bytes).toBe(bytes);
   });
+});
+
+test("counts its bytes about as the heap does", async () => {
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void; // what the flag gives to new contexts
+  const { loadModule, parseSync } = await import("libpg-query");
+  await loadModule();
+  const heap = (): number => {
+    collect();
+    collect();
+    return process.memoryUsage().heapUsed;
+  };
+  const texts = Array.from(
+    { length: 3_000 },
+    (_, n) => `SELECT id, name, ssn AS number_${n} FROM customers WHERE id = ${n} ORDER BY name`,
+  );
+  for (const text of texts.slice(0, 500)) analyse(parseSync, text, index, emptyScope, settings);
+  const cache = new AnalysisCache(1_000_000_000);
+  const before = heap();
+  // As they come from the worker: copies that share nothing with each other.
+  for (const text of texts) cache.set(parts({ text }), structuredClone(analyse(parseSync, text, index, emptyScope, settings)));
+  const taken = heap() - before;
+  expect(cache.bytes / taken).toBeGreaterThan(0.7);
+  expect(cache.bytes / taken).toBeLessThan(1.3);
 });

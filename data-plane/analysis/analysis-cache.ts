@@ -72,7 +72,7 @@ export class AnalysisCache {
 
   set(parts: CacheKeyParts, analysis: Analysis): void {
     const key = this.#contextKey(parts);
-    const bytes = 2 * (key.length + parts.text.length) + sizeOf(analysis) + ENTRY_BYTES;
+    const bytes = textBytes(key) + textBytes(parts.text) + sizeOf(analysis) + ENTRY_BYTES;
     if (bytes > this.#bytesMax / 8) return; // one giant must not push out everybody else's
     let context = this.#contexts.get(key);
     if (context === undefined) {
@@ -137,11 +137,16 @@ export class AnalysisCache {
   }
 }
 
-/** Bytes of a flat value in memory, roughly: two for each character, a few words for each object and field. */
+/** Bytes of a flat value in memory, roughly: a header and its characters or fields for each text, list and object. */
 function sizeOf(value: unknown): number {
-  if (typeof value === "string") return 16 + 2 * value.length;
-  if (typeof value !== "object" || value === null) return 8;
+  if (typeof value === "string") return textBytes(value);
+  if (typeof value !== "object" || value === null) return 0; // stands in the field itself
   let bytes = 32;
-  for (const entry of Object.values(value)) bytes += 16 + sizeOf(entry);
+  for (const entry of Object.values(value)) bytes += 8 + sizeOf(entry);
   return bytes;
+}
+
+/** One byte for each character, two where some character needs them. */
+function textBytes(text: string): number {
+  return 16 + text.length * (/[\u0100-\uffff]/.test(text) ? 2 : 1);
 }
