@@ -82,13 +82,18 @@ export function unsure(model: StatementModel): StatementModel {
     undecided: [...new Set([...model.undecided, ...(model.followed ?? []).map((name) => `function ${name}`)])],
     reaches: [...new Set(["*", ...model.reaches])],
     writeFlows: model.writeFlows.length > 0 || (writes && reads) ? [...new Set(["*", ...model.writeFlows])] : [],
-    scopeChanges: model.scopeChanges.map(unsureChange),
+    scopeChanges: model.scopeChanges.map((change) => unsureChange(change, reads)),
   };
 }
 
 /** Classes whose statements leave something behind. */
 const keepingClasses: ReadonlySet<string> = new Set(["write", "ddl", "export", "call", "unknown"]);
 
-function unsureChange(change: ScopeChange): ScopeChange {
-  return change.kind === "prepare" || change.kind === "declare" ? { ...change, model: unsure(change.model) } : change;
+/** What is stored of relations that may mean something else by now may be anything. */
+function unsureChange(change: ScopeChange, reads: boolean): ScopeChange {
+  if (change.kind === "prepare" || change.kind === "declare") return { ...change, model: unsure(change.model) };
+  if (change.kind !== "temporary" || change.relation === null || !reads) return change;
+  const { relation } = change;
+  const columns = relation.columns?.map(({ name, origins }) => ({ name, origins: withUnknown(origins), exact: false })) ?? null;
+  return { ...change, relation: { ...relation, columns, origins: withUnknown(relation.origins) } };
 }

@@ -46,6 +46,8 @@ export function selectRows(node: Part, outer: Scope, lineage: Lineage): Rows {
   useSortKeys(partsOf(select.sortClause), inner, rows, lineage);
   useExpression(partOf(select.limitCount), inner, lineage);
   useExpression(partOf(select.limitOffset), inner, lineage);
+  // Of a statement's own INTO the whole statement is asked; one within a body is not followed.
+  if (select.intoClause !== undefined && lineage.viewDepth > 0) lineage.flow(UNKNOWN);
   return rows;
 }
 

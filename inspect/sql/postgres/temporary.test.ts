@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import type { OutputColumn, SessionScope, StatementModel, TemporaryRelation } from "../model.ts";
 import { emptyScope } from "../scope.ts";
+import { unsure } from "../unsure.ts";
 import { model, short } from "./testing.ts";
 
 /** A session in which these texts have run, with the usual path. */
@@ -337,4 +338,14 @@ it("an EXECUTE adds to what a relation holds now", () => {
     prepared: select?.kind === "prepare" ? { q: select.model } : {},
   };
   expect(model("EXECUTE q", shadowed).columns).toMatchObject([{ origins: ["*", "public.customers.ssn"] }]);
+});
+
+it("what is stored while a definition changes may be anything", () => {
+  const scope = after("CREATE TEMP TABLE t (x text)");
+  const [stored] = unsure(model("CREATE TEMP TABLE u AS SELECT label FROM countries", scope)).scopeChanges;
+  expect(stored).toMatchObject({
+    relation: { columns: [{ name: "label", origins: ["*", "public.countries.label"], exact: false }] },
+  });
+  const [made] = unsure(model("CREATE TEMP TABLE u (x text)", scope)).scopeChanges;
+  expect(made).toMatchObject({ relation: { columns: [{ name: "x", origins: [] }] } });
 });
