@@ -102,6 +102,19 @@ export const singleColumnFunctions: ReadonlySet<string> = new Set([
   "jsonb_path_query",
 ]);
 
+/** Built-in functions with named OUT parameters, which name the columns of their rows whatever the alias. */
+export const builtinColumns: ReadonlyMap<string, readonly string[]> = new Map([
+  ["json_array_elements", ["value"]],
+  ["json_array_elements_text", ["value"]],
+  ["jsonb_array_elements", ["value"]],
+  ["jsonb_array_elements_text", ["value"]],
+  ["json_each", ["key", "value"]],
+  ["json_each_text", ["key", "value"]],
+  ["jsonb_each", ["key", "value"]],
+  ["jsonb_each_text", ["key", "value"]],
+  ["pg_options_to_table", ["option_name", "option_value"]],
+]);
+
 const keepers: ReadonlySet<string> = new Set(["set_config", "pg_notify", "setval", "setseed", "pg_logical_emit_message"]);
 
 /**

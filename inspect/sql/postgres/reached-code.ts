@@ -8,7 +8,7 @@ import type { AnalysisSettings, SessionScope, StatementEffect } from "../model.t
 import { effectsOf } from "./classify.ts";
 import { sqlBody } from "./function-bodies.ts";
 import { functionFacts } from "./functions.ts";
-import { definitionQuery, qualifiedName } from "./relation-rows.ts";
+import { definitionQuery } from "./relation-rows.ts";
 import { namedRelations, type ReachedRelations, reachedRelations } from "./relations.ts";
 import type { Part } from "./tree.ts";
 

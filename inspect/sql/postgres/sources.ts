@@ -3,7 +3,7 @@
  * not see it (a sibling of a subquery without LATERAL), or a column would be resolved to the wrong table.
  * Follows transformFromClauseItem of PostgreSQL's parse_clause.c.
  */
-import { singleColumnFunctions } from "./function-lists.ts";
+import { builtinColumns, singleColumnFunctions } from "./function-lists.ts";
 import { type CallResult, evaluateCall } from "./expressions.ts";
 import { calledName, functionNature } from "./functions.ts";
 import { useCondition } from "./influences.ts";
@@ -83,9 +83,28 @@ function fromItem(item: Part, scope: Scope, siblings: readonly Source[], lineage
       // XMLTABLE, JSON_TABLE: every column may hold anything of what the expressions read.
       const { origins } = lineage.evaluate(item, lateral);
       lineage.influence(origins, "other");
-      return aliased(unknownRows(origins), item);
+      const names = item.kind === "JsonTable" || item.kind === "RangeTableFunc" ? definedNames(item) : null;
+      if (names === null) return aliased(unknownRows(origins), item);
+      return aliased(
+        rowsOf(
+          names.map((name) => ({ name, origins, exact: false })),
+          origins,
+        ),
+        item,
+      );
     }
   }
+}
+
+/** Names in the COLUMNS clause of JSON_TABLE and XMLTABLE, those of nested clauses behind; null where one has none. */
+function definedNames(item: Part): readonly string[] | null {
+  const columns = partsOf(item.body["columns"]);
+  const isNested = (column: Part): boolean => column.body["coltype"] === "JTC_NESTED";
+  const own = columns
+    .filter((column) => !isNested(column))
+    .map((column) => stringField(column.body, column.kind === "JsonTableColumn" ? "name" : "colname"));
+  const nested = columns.filter(isNested).map(definedNames);
+  return own.includes("") || nested.includes(null) ? null : [...own, ...nested.flatMap((names) => names ?? [])];
 }
 
 function rangeVar(item: Part, scope: Scope, lineage: Lineage): FromItem {
@@ -141,6 +160,9 @@ function columnsOfCall(call: Part, result: CallResult, alias: string, lineage: L
     const scalar = columns?.length === 1 && columns[0]?.name === called && alias !== "";
     return scalar ? [{ ...columns[0]!, name: alias }] : columns;
   }
+  const named = builtinColumns.get(called);
+  if (named !== undefined && functionNature(calledName(call), lineage, partsOf(call.body["args"]).length).kind === "builtin")
+    return named.map((name) => ({ name, origins: result.origins, exact: false }));
   if (!returnsOneColumn(call, lineage)) return null;
   return [{ name: alias === "" ? called : alias, origins: result.origins, exact: false }];
 }
