@@ -39,7 +39,7 @@ export function withoutGenerated(rows: Rows, named: readonly CatalogRelation[]):
     }
   }
   if (generated.size === 0 || rows.columns === null) return rows;
-  const kept = rows.columns.filter(({ exact, origins }) => !exact || ![...origins].some((origin) => generated.has(origin)));
+  const kept = rows.columns.filter(({ origins }) => origins.size !== 1 || ![...origins].some((origin) => generated.has(origin)));
   return { columns: kept, all: rows.all };
 }
 

@@ -49,7 +49,8 @@ function baseColumns(relation: CatalogRelation): readonly Column[] {
   return relation.columns.map((column) => ({
     name: column.name,
     origins: new Set([`${name}.${column.name}`]),
-    exact: true,
+    // Computed from others: what a mask leaves visible of it could be any part of them.
+    exact: column.generatedFrom === undefined,
     typeOid: column.typeOid,
   }));
 }

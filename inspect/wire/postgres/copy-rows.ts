@@ -131,13 +131,10 @@ class LineUnits implements UnitFinder {
   #looked = 0;
 
   end(bytes: Buffer, start: number, to: number): number {
-    for (let at = start + this.#looked; at < to; at++) {
-      if (bytes[at] !== NEWLINE) continue;
-      this.#looked = 0;
-      return at + 1;
-    }
-    this.#looked = to - start;
-    return -1;
+    const at = bytes.indexOf(NEWLINE, start + this.#looked);
+    const found = at >= 0 && at < to;
+    this.#looked = found ? 0 : to - start;
+    return found ? at + 1 : -1;
   }
 }
 
