@@ -88,7 +88,7 @@ function protectedWriteFlow({ writeFlows }: StatementModel, protection: Protecti
   return {
     rule: "builtin/protected-write-flow",
     reason: `The statement copies ${named(flowing)} to where it would no longer be masked.`,
-    hint: "Leave the masked columns out of what is written.",
+    hint: "Leave the masked columns out of what is written, or write into a temporary table: it stays masked for you there.",
   };
 }
 
