@@ -4,7 +4,7 @@
  * analysis. Data only.
  */
 import type { StatementClass } from "../model.ts";
-import { definitionSamples } from "./definition-samples.ts";
+import { definitionSamples, type SampleRow } from "./definition-samples.ts";
 
 export interface CommandSample {
   /** As the reference calls it. */
@@ -15,9 +15,6 @@ export interface CommandSample {
   /** `access schema.name`, in the order of the model. */
   readonly relations: readonly string[];
 }
-
-/** Command, text, class with its effects, relations. */
-export type SampleRow = readonly [command: string, sql: string, does: string, relations: string];
 
 const otherSamples: readonly SampleRow[] = [
   ["ABORT", "ABORT AND CHAIN", "transaction rollback", ""],

@@ -1,5 +1,7 @@
 /** Samples of the commands that define, change and drop objects: the greater part of command-samples.ts. Data only. */
-import type { SampleRow } from "./command-samples.ts";
+
+/** Command, text, class with its effects, relations. */
+export type SampleRow = readonly [command: string, sql: string, does: string, relations: string];
 
 export const definitionSamples: readonly SampleRow[] = [
   ["ALTER AGGREGATE", "ALTER AGGREGATE total(integer) RENAME TO sum_of", "ddl rename", ""],
