@@ -59,6 +59,7 @@ export class Campaign {
   readonly unsteady: string[] = [];
   compared = 0;
   #sessions = 0;
+  #stopped = false;
 
   constructor(options: CampaignOptions) {
     this.#options = options;
@@ -76,7 +77,13 @@ export class Campaign {
     return { compared: this.compared, seconds, findings: this.findings, unsteady: this.unsteady, coverage: this.coverage };
   }
 
+  /** No further sessions; what runs is finished. */
+  stop(): void {
+    this.#stopped = true;
+  }
+
   get #ended(): boolean {
+    if (this.#stopped) return true;
     return this.compared >= this.#options.statements || this.findings.length >= this.#options.findingsMax;
   }
 

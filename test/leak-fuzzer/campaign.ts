@@ -50,6 +50,7 @@ async function main(): Promise<boolean> {
       if (!values["no-corpus"]) addToCorpus({ about, kind, seed, statements });
     },
   });
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => campaign.stop());
   const startedAt = performance.now();
   const timer = setInterval(() => {
     const seconds = (performance.now() - startedAt) / 1000;

@@ -37,7 +37,7 @@ export class Queries {
       [1, () => this.#recursive(context, sorts)],
       [2, () => this.#setOperation(context, wanted)],
       [1, () => this.#values(context, wanted)],
-      [2, () => (sorts === undefined ? this.#aggregate(context) : this.#select(context, sorts))],
+      [3, () => (sorts === undefined ? this.#aggregate(context) : this.#select(context, sorts))],
       [1, () => (sorts === undefined ? this.#groupingSets(context) : this.#select(context, sorts))],
       [1, () => (sorts === undefined ? this.#star(context) : this.#select(context, sorts))],
     ])();
@@ -259,13 +259,13 @@ export class Queries {
     const row = context.sources.find((source) => !(context.clean && source.guarded));
     return this.#chance.weighted<() => Node>([
       [2, () => node("item")`${this.#chance.pick(["min", "max"])}(${text()})`],
-      [2, () => node("item")`count(${text()})`],
+      [3, () => node("item")`count(${text()})`],
       [1, () => leaf("item", "count(*)")],
       [1, () => node("item", "FILTER")`count(*) FILTER (WHERE ${this.condition(inner)})`],
       [1, () => node("item")`sum(${this.expressions.number(cleaned(inner))})`],
       [2, () => node("item")`string_agg(${text()}, ',')`],
       [1, () => node("item")`array_agg(${this.expressions.text({ ...inner, depth: 0 })})`],
-      [1, () => node("item")`count(CASE WHEN ${truth()} THEN 1 END)`],
+      [3, () => node("item", "count of a condition")`count(CASE WHEN ${truth()} THEN 1 END)`],
       [1, () => node("item")`bool_or(${truth()})`],
       [1, () => node("item")`count(DISTINCT ${this.expressions.text(cleaned(inner))})`],
       [

@@ -207,6 +207,12 @@ export class Steps {
       "SELECT (email ->> 'mail')::int FROM docs",
       "UPDATE customers SET id = 1",
       "UPDATE kinds SET card = '' WHERE id = 1",
+      "SELECT 1 / (ascii(ssn) - 90) FROM customers WHERE id = 1",
+      "SELECT (left(ssn, 1))::int FROM people WHERE id = 3",
+      "SELECT 1 / strpos(card, 'Z') AS n FROM staff",
+      "SELECT generate_series(1, length(ssn)) FROM hr.customers WHERE id = 1",
+      "SELECT id, unnest(string_to_array(email, 'q')) FROM customers",
+      "SELECT CASE WHEN ssn LIKE 'Z%' THEN 1 / 0 END FROM customers",
     ]);
     return undone(
       control("SAVEPOINT e"),
@@ -256,7 +262,8 @@ export class Steps {
   #effects(): Step {
     const context = this.#context(2);
     const from = this.#queries.from(context);
-    const dared = this.#chance.daring() ? context : cleaned(context);
+    // Mostly refused where something protected decides; that it is, is what this is for.
+    const dared = this.#chance.percent(40) ? context : cleaned(context);
     const inner: Context = { ...dared, sources: from.sources, depth: 2 };
     const { expressions } = this.#queries;
     const call = this.#chance.pick([
