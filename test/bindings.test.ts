@@ -54,7 +54,7 @@ describe.each(targetVersions)("past the gateway, PostgreSQL %s", (version) => {
   const shown = (answers: readonly WireMessage[]): string => {
     expect(leaks(answers), "a planted value was received").toBe(false);
     const [error] = errorsOf(answers);
-    return error === undefined ? String(rowsOf(answers).at(-1)?.at(-1) ?? "nothing") : `error ${codeOf(error)}`;
+    return error === undefined ? (rowsOf(answers).at(-1)?.at(-1) ?? "nothing") : `error ${codeOf(error)}`;
   };
   /** Asks again and again: never a planted value, and at last the masked one. */
   const masked = async (sql: string): Promise<void> => {
@@ -105,9 +105,8 @@ describe.each(targetVersions)("past the gateway, PostgreSQL %s", (version) => {
   });
 
   it("forgets what an administrator says, and the history has it", async () => {
-    const { status, stdout, stderr } = await orders.sluice.cli(
-      ...["bindings", "forget", "--resource", "orders", "--column", "public.staff.ssn"],
-    );
+    const which = ["--resource", "orders", "--column", "public.staff.ssn"];
+    const { status, stdout, stderr } = await orders.sluice.cli("bindings", "forget", ...which);
     expect([status, stderr]).toEqual([0, ""]);
     expect(stdout).toMatch(/2 bindings are forgotten/);
     const history = await orders.sluice.cli("manifests", "history");

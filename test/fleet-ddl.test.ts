@@ -3,6 +3,7 @@
  * processes; tests run in order. Values are looked for as they are and backwards, as detectors do not know them that way.
  */
 import { setTimeout as delay } from "node:timers/promises";
+import { installWatchSql } from "@sluice/agent/catalog/watch-queries.ts";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Fleet, portOf, startFleet } from "./support/fleet.ts";
 import type { FleetNode } from "./support/fleet-node.ts";
@@ -223,5 +224,54 @@ describe("DDL across two gateways", () => {
     await replace(HARMLESS);
     await harmlessThere(client);
     await client.end();
+  });
+
+  const past = async (...statements: readonly string[]): Promise<void> =>
+    await fleet.target.admin("orders", async (admin) => {
+      for (const statement of statements) await admin.query(statement);
+    });
+  const isLeak = (answers: readonly WireMessage[]): boolean => {
+    const bytes = Buffer.concat(answers.map(({ body }) => body)).toString("latin1");
+    return planted.some(({ ssn }) => bytes.includes(ssn) || bytes.includes(ssn.split("").reverse().join("")));
+  };
+
+  it("learns on every gateway within a second of what was changed past all of them, where the database tells", async () => {
+    await past(installWatchSql);
+    const clients = [await login(here, clerkToken), await login(there, clerkToken)];
+    try {
+      for (const client of clients) await harmlessThere(client);
+      await delay(6_000); // a look at the latest, so that agents know that they are told
+      for (const leak of LEAKS) {
+        await past(`CREATE OR REPLACE VIEW v AS ${leak}`);
+        const changedMs = performance.now();
+        const windows = clients.map(async (client) => {
+          let leakedMs = 0;
+          while (performance.now() - changedMs < 2_000)
+            if (isLeak(await client.query("SELECT id, name FROM v WHERE id = 1"))) leakedMs = performance.now() - changedMs;
+          return leakedMs;
+        });
+        for (const leakedMs of await Promise.all(windows)) expect(leakedMs).toBeLessThan(1_000);
+        await past(`CREATE OR REPLACE VIEW v AS ${HARMLESS}`);
+        for (const client of clients) await harmlessThere(client);
+      }
+    } finally {
+      for (const client of clients) await client.end();
+    }
+  });
+
+  it("keeps the label of a column renamed past all gateways, also on one that starts afterwards", async () => {
+    const names = async (): Promise<string> => (await fleet.cli(["bindings", "list", "--resource", "orders"])).stdout;
+    await expect.poll(names, { timeout: 15_000, interval: 500 }).toContain("public.customers.ssn");
+    await there.kill();
+    await past("ALTER TABLE customers RENAME COLUMN ssn TO remark");
+    await there.start();
+    for (const gateway of [there, here]) {
+      const client = await login(gateway, clerkToken);
+      const shown = async (): Promise<string> => seenOf(await client.query("SELECT reverse(remark) FROM customers WHERE id = 1"));
+      await expect.poll(shown, { timeout: 15_000, interval: 100 }).toBe("****");
+      await client.end();
+    }
+    await expect.poll(names, { timeout: 15_000, interval: 500 }).toContain("public.customers.remark");
+    await past("ALTER TABLE customers RENAME COLUMN remark TO ssn");
   });
 });

@@ -160,10 +160,10 @@ export class CatalogEntry {
     this.#all = all;
     this.#timer = setInterval(() => this.#refreshInTime(), parts.limits.catalogRefreshMs);
     this.#timer.unref();
-    const { watchCatalog } = parts.agentLink;
+    const { agentLink } = parts;
     this.#watch = new CatalogWatch({
       ...parts,
-      watch: watchCatalog === undefined ? undefined : (request) => watchCatalog.call(parts.agentLink, request),
+      watch: "watchCatalog" in agentLink ? async (request) => await agentLink.watchCatalog?.(request) : undefined,
       resource: () => this.declared,
       database,
       began: () => this.#refreshQuietly(),

@@ -122,10 +122,14 @@ it("does not take a database made anew for the former one, and says that the for
   await saw({ "20.2": "public.customers.ssn" }, 6);
   expect(bound.of(scope)).toEqual([ssn([20, 2]), ssn([20, 2], 6)]);
   vi.advanceTimersByTime(150);
-  expect(flat().toSorted()).toEqual([
-    [20, 2, "", true],
-    [20, 2, "public.customers.ssn", false],
-  ]);
+  const told = flat();
+  expect(told).toHaveLength(2);
+  expect(told).toEqual(
+    expect.arrayContaining([
+      [20, 2, "", true],
+      [20, 2, "public.customers.ssn", false],
+    ]),
+  );
   bound.close();
 });
 
