@@ -31,14 +31,14 @@ interface Around {
 /** `namesOnly`: the statement names functions and types without using them. */
 export function reachedCode(statement: Part, around: Around, namesOnly: boolean): ReachedCode {
   const reach = new CodeReach(around);
-  reach.add(statement, around.scope, namesOnly);
+  reach.add(statement, around.scope, around.scope, namesOnly);
   return reach.result();
 }
 
 class CodeReach {
   readonly #around: Around;
   readonly #views = new Set<number>();
-  readonly #functions = new Map<number, CatalogFunction>();
+  readonly #functions = new Map<string, CatalogFunction>();
   readonly #effects = new Map<string, StatementEffect>();
   readonly #undecided = new Set<string>();
   readonly #escapes = new Set<string>();
@@ -48,16 +48,18 @@ class CodeReach {
     this.#around = around;
   }
 
-  add(tree: Part, names: SessionScope, namesOnly: boolean): void {
+  /** `names`: what counts in the tree; `calling`: in bodies that it calls and that have no names of their own. */
+  add(tree: Part, names: SessionScope, calling: SessionScope, namesOnly: boolean): void {
     const { index } = this.#around;
     const reached = reachedRelations(namedRelations(tree), index, names);
     this.#relations = this.#relations === undefined ? reached : merged(this.#relations, reached);
-    this.#use(tree, names, reached, namesOnly);
+    this.#use(tree, names, calling, reached, namesOnly);
     for (const view of reached.views) {
       const query = this.#views.has(view.oid) ? undefined : definitionQuery(view, index);
       this.#views.add(view.oid);
       // Views within the view are among the reached ones already.
-      if (query !== undefined && !namesOnly) this.#use(query, { ...names, path: ["pg_catalog"], temporary: {} }, reached, false);
+      if (query !== undefined && !namesOnly)
+        this.#use(query, { ...names, path: ["pg_catalog"], temporary: {} }, calling, reached, false);
     }
   }
 
@@ -67,34 +69,34 @@ class CodeReach {
       effects: [...this.#effects.values()],
       undecided: this.#undecided,
       escapes: this.#escapes,
-      followed: [...this.#functions.values()].map(qualifiedFunction).sort(),
+      followed: [...new Set([...this.#functions.values()].map(qualifiedFunction))].sort(),
     };
   }
 
-  #use(tree: Part, names: SessionScope, reached: ReachedRelations, namesOnly: boolean): void {
+  #use(tree: Part, names: SessionScope, calling: SessionScope, reached: ReachedRelations, namesOnly: boolean): void {
     if (namesOnly) return;
     const { index, settings } = this.#around;
     const columns = new Set(reached.known.flatMap((relation) => relation.columns.map((column) => column.name)));
     const facts = functionFacts(tree, index, settings, (name) => columns.has(name), names.path);
     for (const found of facts.undecided) this.#undecided.add(found);
     for (const found of facts.escapes) this.#escapes.add(found);
-    for (const fn of facts.followed) this.#follow(fn);
+    for (const fn of facts.followed) this.#follow(fn, calling);
   }
 
-  #follow(fn: CatalogFunction): void {
-    const { index, scope } = this.#around;
-    const oid = fn.signature?.oid ?? 0;
-    const body = sqlBody(fn, index);
-    if (body === undefined || this.#functions.has(oid)) return;
-    this.#functions.set(oid, fn);
+  #follow(fn: CatalogFunction, scope: SessionScope): void {
+    const key = `${fn.signature?.oid ?? 0} ${scope.path === null ? "anywhere" : "path"}`;
+    const body = sqlBody(fn, this.#around.index);
+    if (body === undefined || this.#functions.has(key)) return;
+    this.#functions.set(key, fn);
     const bound: SessionScope = { ...scope, path: ["pg_catalog"], temporary: {} };
     // A body that is called within one with another path has that path: then a name means any relation of that name.
     const names = body.names === "bound" ? bound : body.names === "called" ? scope : { ...scope, path: null };
+    const calling = body.names === "bound" ? scope : names;
     for (const statement of body.statements) {
       for (const effect of effectsOf(statement)) this.#effects.set(`${effect.class} ${effect.name}`, effect);
-      this.add(statement, names, false);
+      this.add(statement, names, calling, false);
     }
-    for (const value of body.defaults) this.add(value, bound, false);
+    for (const value of body.defaults) this.add(value, bound, scope, false);
   }
 }
 
