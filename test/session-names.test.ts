@@ -91,14 +91,6 @@ describe.each(targetVersions)("names in a session, against PostgreSQL %s", (vers
 
   it("the machine says after every step what the server says", async () => {
     await orders.target.admin("orders", async (client) => {
-      let status: "I" | "T" | "E" = "I";
-      // pg's own types leave out its connection, which says how each answer ends.
-      const { connection } = client as unknown as {
-        connection: { on(event: "readyForQuery", listener: (message: { status: "I" | "T" | "E" }) => void): void };
-      };
-      connection.on("readyForQuery", (message) => {
-        status = message.status;
-      });
       const ask = async (): Promise<Record<string, unknown>> =>
         (
           await client.query(
@@ -124,8 +116,8 @@ describe.each(targetVersions)("names in a session, against PostgreSQL %s", (vers
               .slice(0, tags.done.length)
               .forEach((model, at) => names.succeeded(model.scopeChanges, tags.done[at]!));
             if (tags.failed) names.failed();
-            names.ready(status);
-            if (status === "E") continue;
+            names.ready(tags.status);
+            if (tags.status === "E") continue;
             const now = await ask();
             const { scope } = names;
             compared += 1;
@@ -207,24 +199,31 @@ describe.each(targetVersions)("names in a session, against PostgreSQL %s", (vers
   });
 });
 
-/** Tags of the statements that succeeded, in order, and whether one failed after them. */
-async function answersOf(
-  client: pg.Client,
-  text: string,
-): Promise<{ readonly done: readonly string[]; readonly failed: boolean }> {
+interface Answers {
+  /** Tags of the statements that succeeded, in order. */
+  readonly done: readonly string[];
+  readonly failed: boolean;
+  readonly status: "I" | "T" | "E";
+}
+
+/** What pg's own types leave out: of a failed batch its result holds nothing, and an error is told before the server is ready. */
+interface Messages {
+  on(event: "commandComplete", listener: (message: { readonly text: string }) => void): void;
+  off(event: "commandComplete", listener: (message: { readonly text: string }) => void): void;
+  once(event: "readyForQuery", listener: (message: { readonly status: Answers["status"] }) => void): void;
+}
+
+async function answersOf(client: pg.Client, text: string): Promise<Answers> {
+  const { connection } = client as unknown as { readonly connection: Messages }; // see Messages
   const done: string[] = [];
-  // pg's own types leave out its connection; of a failed batch its result holds nothing, the messages do.
-  const { connection } = client as unknown as {
-    connection: Record<"on" | "off", (event: "commandComplete", listener: (message: { text: string }) => void) => void>;
-  };
-  const listener = (message: { text: string }): void => void done.push(message.text);
+  const listener = (message: { readonly text: string }): void => void done.push(message.text);
+  const ready = new Promise<Answers["status"]>((resolve) => connection.once("readyForQuery", ({ status }) => resolve(status)));
   connection.on("commandComplete", listener);
-  try {
-    await client.query(text);
-    return { done, failed: false };
-  } catch {
-    return { done, failed: true };
-  } finally {
-    connection.off("commandComplete", listener);
-  }
+  const failed = await client.query(text).then(
+    () => false,
+    () => true,
+  );
+  const status = await ready;
+  connection.off("commandComplete", listener);
+  return { done, failed, status };
 }

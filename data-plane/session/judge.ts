@@ -34,7 +34,7 @@ import type { CatalogEntry, CatalogState } from "../upstream/catalogs.ts";
 import { type ColumnPlanResult, planColumns } from "./column-plans.ts";
 import { planCopy } from "./copy-plans.ts";
 import { pooledForIds } from "./decision-ids.ts";
-import { refusalOfDecision, refusalOfError, refusalOfSyntax } from "./refusals.ts";
+import { cancelledError, refusalOfDecision, refusalOfError, refusalOfSyntax } from "./refusals.ts";
 import { JudgedNames, outdatedDecision } from "./judged-names.ts";
 import { NO_STATEMENT } from "./no-statement.ts";
 import { recordsStrictly } from "./resource-access.ts";
@@ -226,8 +226,8 @@ export class SessionJudge implements Judge {
   }
 
   suspended(permission: Permission, index: number): void {
-    const { verdict } = permission as Granted; // the machine gives back what this judge gave
-    this.#names.machine.succeeded(verdict.statements[index]?.model.scopeChanges ?? [], "");
+    const { verdict } = permission as Granted; // as above
+    this.#names.suspended(verdict.statements[index]?.model);
   }
 
   get names(): SessionNaming {
@@ -281,11 +281,11 @@ export class SessionJudge implements Judge {
       this.#announces = true;
       return "pending";
     }
-    if (this.#names.refusesOutdated(request, analysis.statements)) return this.#refuseOutdated(request, verdict, id);
+    const outdated = this.#names.refusesOutdated(request, analysis.statements);
+    if (outdated) return this.#refuseDecided(request, outdatedDecision(verdict.decision!, id), null); // some statement is
     if (verdict.permitted) return this.#permit(request, trusted, verdict, state, id);
     const decision: Decision = { ...verdict.decision!, id }; // nothing is refused without a decision
-    this.#recordStatement(request, decision, verdict);
-    return this.#refuse(refusalOfDecision(decision));
+    return this.#refuseDecided(request, decision, verdict);
   }
 
   #mustAnnounce({ changesCatalog, statements }: Verdict): boolean {
@@ -303,13 +303,11 @@ export class SessionJudge implements Judge {
       reason: "this session was opened with the account that may only read, because policy permitted nothing else then",
       hint: "Connect again: a new session is opened with the account that may write.",
     };
-    this.#recordStatement(request, decision, null);
-    return this.#refuse(refusalOfDecision(decision));
+    return this.#refuseDecided(request, decision, null);
   }
 
-  #refuseOutdated(request: StatementRequest, verdict: Verdict, id: DecisionId): Refusal {
-    const decision = outdatedDecision(verdict.decision!, id); // a text without statements is never outdated
-    this.#recordStatement(request, decision, null);
+  #refuseDecided(request: StatementRequest, decision: Decision, verdict: Verdict | null): Refusal {
+    this.#recordStatement(request, decision, verdict);
     return this.#refuse(refusalOfDecision(decision));
   }
 
@@ -444,10 +442,6 @@ export class SessionJudge implements Judge {
  */
 function isDdl({ class: kind }: StatementModel["effects"][number]): boolean {
   return kind === "ddl" || kind === "privilege" || kind === "call" || kind === "unknown";
-}
-
-function cancelledError(): GatewayError {
-  return new GatewayError("cancelled", "canceling statement due to user request");
 }
 
 function settingsOf({ bulkRowsMin, bulkLimitMax, safeFunctions }: InspectionSpec): AnalysisSettings {

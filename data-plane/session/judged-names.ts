@@ -61,6 +61,11 @@ export class JudgedNames {
       for (const change of scopeChanges) if (change.kind === "lost") this.machine.lose(change.why);
   }
 
+  /** A portal has run in part. */
+  suspended(model: StatementModel | undefined): void {
+    this.machine.succeeded(model?.scopeChanges ?? [], "");
+  }
+
   finished(model: StatementModel | undefined, outcome: StatementOutcome): void {
     const changes = model?.scopeChanges ?? [];
     if (outcome.ok) this.machine.succeeded(changes, outcome.tag);

@@ -1,5 +1,5 @@
 /** Turns decisions and faults into what a caller is told: a sentence, a hint, and JSON for machines. Holds no statement text. */
-import type { GatewayError } from "@sluice/core/errors.ts";
+import { GatewayError } from "@sluice/core/errors.ts";
 import type { Decision } from "@sluice/inspect/policy/decision.ts";
 import type { Refusal } from "@sluice/inspect/wire/judgement.ts";
 
@@ -46,4 +46,9 @@ function hintOf(decision: Decision, approve: boolean): string {
     return "Approvals cannot be given on this gateway yet: ask a reviewer to run the statement, or ask the platform team for an allow rule.";
   if (decision.hint !== undefined) return decision.hint;
   return `Decided by ${decision.rule}. Ask the platform team if you need this, and name decision ${decision.id}.`;
+}
+
+/** The caller gave up a statement that waited here: in the words the database has for it. */
+export function cancelledError(): GatewayError {
+  return new GatewayError("cancelled", "canceling statement due to user request");
 }

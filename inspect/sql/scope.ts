@@ -252,10 +252,10 @@ function withDigest(scope: SessionScope): SessionScope {
       .map((name) => `${JSON.stringify(name)}:${digestOf(names[name]!)}`)
       .join(",");
   const named = `${entries(prepared)};${entries(cursors)}`;
-  const { hidden = [], ...settings } = followed ?? nothingFollowed;
+  const { hidden, ...settings } = followed ?? nothingFollowed;
   const unknown = followed === undefined || JSON.stringify(settings) === NOTHING_KNOWN;
-  const others = hidden.map(({ name, under, model }) => [name, under, digestOf(model)]);
-  const rest = [unknown ? null : settings, sorted(temporary), lost, others.sort()];
+  const others = hidden.map(({ name, under, model }) => JSON.stringify([name, under, digestOf(model)])).sort();
+  const rest = [unknown ? null : settings, sorted(temporary), lost, others];
   const text = JSON.stringify(rest) === NOTHING_ELSE ? named : `${named};${JSON.stringify(rest)}`;
   const digest = text === ";" ? "" : createHash("sha256").update(text).digest("hex");
   if (digest !== "") return { ...scope, digest };
