@@ -4,7 +4,7 @@
  */
 import type { Queries } from "./queries.ts";
 import type { Column } from "./schema.ts";
-import { ask, type Form, type SessionState, type Statement, type Step, undone, work } from "./statements.ts";
+import { ask, type Form, type SessionState, kept, type Statement, type Step, undone, work } from "./statements.ts";
 import { leaf, type Node, node } from "./tree.ts";
 import { type Chance, cleaned, type Context, type NamedRows } from "./words.ts";
 
@@ -143,7 +143,7 @@ export class ChangingSteps {
       return undone(work(made, "simple"), read, ...stored);
     }
     this.#session.temporary = [...this.#session.temporary, rows];
-    return [work(made, "simple"), read];
+    return [...kept(work(made, "simple")), read];
   }
 
   temporaryUse(): Step {

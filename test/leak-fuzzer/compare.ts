@@ -37,7 +37,7 @@ export async function openPair({ gateway, kind }: Place, left: string, right: st
 }
 
 /** What earlier sessions took from the sequence is forgotten. */
-const RESTART: SentStatement = { sql: "SELECT setval('counter', 1, false)", form: "simple" };
+const RESTART: SentStatement = { sql: "BEGIN READ WRITE; SELECT setval('counter', 1, false); COMMIT", form: "simple" };
 
 export async function closePair(pair: Pair): Promise<void> {
   await Promise.all([pair.left.end(), pair.right.end()]);

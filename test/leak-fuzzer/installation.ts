@@ -214,5 +214,8 @@ async function fill(target: Target, database: string, people: readonly Person[])
     );
     await client.query("INSERT INTO loot VALUES (1, 'one'), (2, 'two')");
     await client.query("REFRESH MATERIALIZED VIEW m_parts");
+    // What is written is undone. Where a BEGIN is refused, nothing that follows may stay: later sessions would differ by it.
+    await client.query("RESET ROLE");
+    await client.query(`ALTER ROLE orders_app IN DATABASE ${database} SET default_transaction_read_only = on`);
   });
 }

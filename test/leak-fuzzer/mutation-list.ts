@@ -108,8 +108,8 @@ const sources: readonly Mutation[] = [
   {
     name: "columns of a view",
     file: `${postgres}/relation-rows.ts`,
-    find: "return storedColumn(relation, column.name, value.origins, value.exact);",
-    replace: "return storedColumn(relation, column.name, CLEAN, value.exact && false);",
+    find: "followed?.[at] ?? { origins: all, exact: false }",
+    replace: "followed === null ? { origins: all, exact: false } : { origins: CLEAN, exact: false }",
   },
   {
     name: "columns of SQL functions that are followed",
@@ -259,8 +259,9 @@ const release: readonly Mutation[] = [
   {
     name: "lineage beside the wire",
     file: "data-plane/session/column-plans.ts",
-    find: "return column ?? UNKNOWN;",
-    replace: "return column?.origins.length === 1 ? { origins: [], exact: true } : (column ?? UNKNOWN);",
+    find: "if (columnsKnown) return columns?.[index] ?? UNKNOWN;",
+    replace:
+      "if (columnsKnown) return columns?.[index]?.origins.length === 1 ? { origins: [], exact: true } : (columns?.[index] ?? UNKNOWN);",
   },
   {
     name: "derived values are masked as a whole",

@@ -14,6 +14,7 @@ const { values } = parseArgs({
     budget: { type: "string", default: "3000" },
     seed: { type: "string", default: "1" },
     only: { type: "string" },
+    verbose: { type: "boolean", default: false },
   },
 });
 const lanes = { redacted: 3, partial: 1 };
@@ -75,6 +76,8 @@ async function tried(mutation: Mutation, target: FuzzTarget, sources: SourceCopy
       const { findings, compared, unsteady } = await campaign.run();
       for (const line of unsteady) say(`    unsteady: ${line.slice(0, 600)}`);
       const [found] = findings;
+      if (values.verbose && found !== undefined)
+        say(`    ${found.kind} ${found.marker ?? ""}\n    ${found.left}\n    ${found.right}`);
       const example = found?.statements.at(-1)?.sql ?? "";
       return { mutation, after: found?.after ?? null, compared, example };
     } finally {

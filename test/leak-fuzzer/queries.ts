@@ -33,7 +33,7 @@ export class Queries {
     const wanted = sorts ?? this.#sorts();
     return this.#chance.weighted<() => Query>([
       [12, () => this.#select(context, sorts)],
-      [2, () => this.#with(context, wanted)],
+      [3, () => this.#with(context, wanted)],
       [1, () => this.#recursive(context, sorts)],
       [2, () => this.#setOperation(context, wanted)],
       [1, () => this.#values(context, wanted)],
@@ -161,7 +161,7 @@ export class Queries {
     const chance = this.#chance;
     const inside = this.any(deeper(context), sorts);
     // Now and then it takes the name of a table, which it then hides.
-    const hidden = chance.percent(25) ? chance.pick(hideable) : undefined;
+    const hidden = chance.percent(40) ? chance.pick(hideable) : undefined;
     const name = hidden?.name ?? `w${chance.below(9)}`;
     const renames = hidden !== undefined || chance.percent(30);
     const columns = inside.columns.map((column, at) =>

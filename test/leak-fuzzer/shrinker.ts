@@ -26,7 +26,7 @@ export async function shrink(
   let difference = found;
   const budget = { left: triesMax };
   const attempt = async (parts: readonly Part[]): Promise<boolean> => {
-    if (budget.left <= 0 || parts.length === 0) return false;
+    if (budget.left <= 0 || parts.length === 0 || !leavesNothing(parts)) return false;
     budget.left -= 1;
     const seen = await replay(place, parts.map(sent)).catch(() => undefined);
     if (seen === undefined) return false;
@@ -55,6 +55,19 @@ export async function shrink(
   }
   return { statements: best.map(sent), difference, tries: triesMax - budget.left };
 }
+
+/** Whatever is written is undone: what a try leaves behind in a database would be found by all that follow. */
+function leavesNothing(parts: readonly Part[]): boolean {
+  let open = false;
+  for (const { node } of parts) {
+    const text = print(node);
+    if (/^(BEGIN|ROLLBACK$|COMMIT$)/.test(text)) open = text.startsWith("BEGIN");
+    else if (!open && WRITES.test(text) && !/^(CREATE|SELECT).* TEMP /.test(text)) return false;
+  }
+  return true;
+}
+
+const WRITES = /\b(INSERT|UPDATE|DELETE|MERGE|CREATE)\b/;
 
 function sent({ node, form }: Part): SentStatement {
   return { sql: print(node), form };

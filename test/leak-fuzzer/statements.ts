@@ -27,8 +27,16 @@ export class SessionState {
   }
 }
 
+/** Outside of such a transaction nothing can be written. */
+const BEGIN = "BEGIN READ WRITE";
+
+/** What a session keeps: temporary relations, settings, a number of a sequence. */
+export function kept(...statements: readonly Statement[]): Step {
+  return [control(BEGIN), ...statements, control("COMMIT")];
+}
+
 export function undone(...statements: readonly Statement[]): Step {
-  return [control("BEGIN"), ...statements, control("ROLLBACK")];
+  return [control(BEGIN), ...statements, control("ROLLBACK")];
 }
 
 export function work(made: Node, form: Form): Statement {

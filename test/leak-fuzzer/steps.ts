@@ -8,6 +8,7 @@ import {
   aside,
   asStatement,
   control,
+  kept,
   ask,
   type Form,
   SessionState,
@@ -34,7 +35,7 @@ export class Steps {
   next(): Step {
     if (this.#chance.options.plain) return this.#plainStep();
     return this.#chance.weighted<() => Step>([
-      [46, () => [this.#query(3)]],
+      [56, () => [this.#query(3)]],
       [6, () => this.#cursor()],
       [5, () => this.#prepared()],
       [4, () => [this.#explain()]],
@@ -263,7 +264,7 @@ export class Steps {
     const context = this.#context(2);
     const from = this.#queries.from(context);
     // Mostly refused where something protected decides; that it is, is what this is for.
-    const dared = this.#chance.percent(40) ? context : cleaned(context);
+    const dared = this.#chance.percent(30) ? context : cleaned(context);
     const inner: Context = { ...dared, sources: from.sources, depth: 2 };
     const { expressions } = this.#queries;
     const call = this.#chance.pick([
@@ -278,8 +279,8 @@ export class Steps {
       [1, () => node("text")`(SELECT ${call} WHERE ${expressions.truth(inner)})`],
     ])();
     return [
-      work(node("statement", "effect under a condition")`SELECT ${wrapped} FROM ${from.node} LIMIT 4`, "simple"),
-      ask("SELECT nextval('counter'), current_setting('app.kept', true)"),
+      ...kept(work(node("statement", "effect under a condition")`SELECT ${wrapped} FROM ${from.node} LIMIT 4`, "simple")),
+      ...kept(ask("SELECT nextval('counter'), current_setting('app.kept', true)")),
     ];
   }
 
