@@ -8,6 +8,7 @@ import type { TargetAccount } from "@sluice/core/snapshot.ts";
 import type { SessionClosed } from "@sluice/events/session-events.ts";
 import { accountFor } from "@sluice/inspect/policy/account.ts";
 import { encodeGatewayError } from "@sluice/inspect/wire/postgres/errors.ts";
+import { requireFixedSettings } from "@sluice/inspect/wire/postgres/target-texts.ts";
 import type { TargetConnection } from "@sluice/rpc/agent-link.ts";
 import { notTraced, type SessionTrace } from "@sluice/telemetry/session-trace.ts";
 import type { Logger } from "pino";
@@ -205,6 +206,7 @@ async function runSession(parts: GatewayParts, connection: AcceptedConnection, o
     opening.signal.throwIfAborted();
     const lost = accessLost(parts.policies.current, principal, resolved) ?? staleError(parts.policies, judge.strict); // things may have changed since
     if (lost !== null) throw lost;
+    requireFixedSettings(target.parameters);
     const { limits, clock, metrics } = parts;
     const session = new PostgresSession({ caller: stream, target, judge, sessionLog, limits, clock, log, metrics });
     code = await beginSession(parts, opening, session, log);

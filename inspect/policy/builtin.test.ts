@@ -145,6 +145,22 @@ describe("for a caller with masked columns", () => {
       "builtin/session-setting",
       "session_authorization would change whose rights the target applies, on a resource with columns that are masked for you.",
     ],
+    ...[
+      ["session_replication_role", "which triggers and rules the target runs"],
+      ["Allow_System_Table_Mods", "whether the target's catalogs may be written"],
+      ["dynamic_library_path", "which code the target loads"],
+      ["local_preload_libraries", "which code the target loads"],
+      ["session_preload_libraries", "which code the target loads"],
+      ["lo_compat_privileges", "who may read large objects"],
+    ].map(
+      ([name, what]) =>
+        [
+          `setting ${name}`,
+          setting(name!, "x"),
+          "builtin/session-setting",
+          `${name!.toLowerCase()} would change ${what}, on a resource with columns that are masked for you.`,
+        ] as [string, StatementModel, string, string],
+    ),
   ])("%s is refused", (_name, model, rule, reason) => {
     const decision = decided(model);
     expect(decision).toMatchObject({ effect: "deny", rule, reason });

@@ -5,6 +5,7 @@
 import type { StatementModel } from "../sql/model.ts";
 import type { DecideInput } from "./input.ts";
 import { type Protection, UNKNOWN_ORIGIN } from "./protection.ts";
+import { changesReading, declarable, guardedSettings } from "./session-settings.ts";
 
 export interface Denial {
   readonly rule: string;
@@ -164,29 +165,16 @@ function sessionSetting({ settings }: StatementModel, protection: Protection): D
         hint: `Settings of your own are ${declarable.join(", ")}.`,
       };
     }
-    if (protection.protects && (setting === "role" || setting === "session_authorization")) {
+    const guarded = protection.protects ? guardedSettings.get(setting) : undefined;
+    if (guarded !== undefined) {
       return {
         rule: "builtin/session-setting",
-        reason: `${setting} would change whose rights the target applies, on a resource with columns that are masked for you.`,
+        reason: `${setting} would change ${guarded}, on a resource with columns that are masked for you.`,
         hint: ASK,
       };
     }
   }
   return undefined;
-}
-
-const declarable: readonly string[] = ["sluice.wait", "sluice.grant", "sluice.task", "sluice.purpose", "sluice.step"];
-
-/** Which values of a reader setting keep the analysis true. `null` (RESET, or a value that cannot be known) never does. */
-const readerSettings: ReadonlyMap<string, (value: string) => boolean> = new Map([
-  ["standard_conforming_strings", (value: string) => ["on", "true", "yes", "1"].includes(value)],
-  ["backslash_quote", (value: string) => ["safe_encoding", "off", "false", "no", "0"].includes(value)],
-  ["client_encoding", (value: string) => ["utf8", "unicode"].includes(value.replaceAll(/[^a-z0-9]/g, ""))],
-]);
-
-function changesReading(setting: string, value: string | null): boolean {
-  const keeps = readerSettings.get(setting);
-  return keeps !== undefined && (value === null || !keeps(value.toLowerCase()));
 }
 
 /** More names than this make a sentence nobody reads. */

@@ -85,6 +85,7 @@ describe("start", () => {
       DATABASE: "other",
       replication: "true",
       client_encoding: "LATIN1",
+      Standard_Conforming_Strings: "off",
       "_pq_.a": "b",
     };
     const message = new LoginMachine({ ...options, startup }).start();
@@ -93,7 +94,10 @@ describe("start", () => {
     const pairs: string[] = [];
     for (let text = body.cstring(); text !== ""; text = body.cstring()) pairs.push(text);
     body.end();
-    expect(pairs).toEqual(["user", "app", "database", "orders", "client_encoding", "UTF8", "application_name", "x"]);
+    expect(pairs).toEqual([
+      ...["user", "app", "database", "orders", "client_encoding", "UTF8"],
+      ...["standard_conforming_strings", "on", "application_name", "x"],
+    ]);
   });
 
   test("refuses a NUL, which would end the value and begin another", () => {

@@ -63,7 +63,13 @@ const PROTOCOL_3_0 = 196_608;
 /** A server reports about 15 settings. */
 const PARAMETERS_MAX = 256;
 /** These say who and where, or turn the session into something else: only this file sets them. */
-const OWN_PARAMETERS: ReadonlySet<string> = new Set(["user", "database", "client_encoding", "replication"]);
+const OWN_PARAMETERS: ReadonlySet<string> = new Set([
+  "user",
+  "database",
+  "client_encoding",
+  "standard_conforming_strings",
+  "replication",
+]);
 
 export class LoginMachine {
   readonly #options: LoginOptions;
@@ -84,6 +90,8 @@ export class LoginMachine {
       ["user", user],
       ["database", database],
       ["client_encoding", "UTF8"],
+      // The account or the database may have another default: texts would be read otherwise than they are judged.
+      ["standard_conforming_strings", "on"],
       ...Object.entries(startup).filter(([name]) => !OWN_PARAMETERS.has(name.toLowerCase()) && !name.startsWith("_pq_.")),
     ];
     if (pairs.flat().some((text) => text.includes("\0"))) {

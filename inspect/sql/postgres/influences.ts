@@ -71,8 +71,9 @@ function isColumn(part: Part | undefined): part is Part {
   return part?.kind === "ColumnRef" && partsOf(part.body["fields"]).every((field) => field.kind === "String");
 }
 
-/** A constant or a parameter, cast or not. */
+/** A constant other than NULL, or a parameter, cast or not. */
 function isWholeValue(part: Part | undefined): boolean {
   if (part?.kind === "TypeCast") return isWholeValue(partOf(part.body["arg"]));
-  return part?.kind === "A_Const" || part?.kind === "ParamRef";
+  // `= NULL` is no comparison where transform_null_equals makes IS NULL of it.
+  return (part?.kind === "A_Const" && part.body["isnull"] !== true) || part?.kind === "ParamRef";
 }

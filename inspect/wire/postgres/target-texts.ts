@@ -12,6 +12,16 @@ import { emptiedNotification, scrubbed, speaksOfStatementOnly } from "./scrub.ts
 /** Settings under which a text means what was judged. A target that reports another value reads statements differently than we do. */
 const fixedSettings: Readonly<Record<string, string>> = { client_encoding: "UTF8", standard_conforming_strings: "on" };
 
+/** Settings as the target reports them before the first statement. Throws `target_protocol` for one that would change what texts mean. */
+export function requireFixedSettings(parameters: readonly (readonly [name: string, value: string])[]): void {
+  for (const [name, value] of parameters) {
+    if (!Object.hasOwn(fixedSettings, name) || fixedSettings[name] === value) continue;
+    throw new GatewayError("target_protocol", `The database began with ${name} at another value than ${fixedSettings[name]}.`, {
+      hint: `Statements would mean something else than is judged. Ask the platform team to leave ${name} at ${fixedSettings[name]} for the account and the database.`,
+    });
+  }
+}
+
 const NOTHING = Buffer.alloc(0);
 const NO_FIELDS: ReadonlyMap<string, string> = new Map();
 
