@@ -236,6 +236,22 @@ describe("DDL of others that comes and goes while a statement waits at the targe
     expect(again.kind === "permit" && again.statements[0]!.planColumns([field])).toBeNull();
   });
 
+  test("trusts no temporary table that was filled meanwhile", () => {
+    const table = { kind: "table", columns: [{ name: "x", origins: [], exact: true }], origins: [] } as const;
+    const made: StatementModel = { ...viewed, scopeChanges: [{ kind: "temporary", name: "t", relation: table }] };
+    for (const [begun, lost] of [
+      [0, 0],
+      [1, 1],
+    ] as const) {
+      const { bench, permission } = waiting(made);
+      bench.changes += begun;
+      bench.judge.finished(permission, 0, { ok: true, tag: "SELECT 1", rows: 1 });
+      bench.analysed("SELECT again", viewed);
+      bench.execute("SELECT again");
+      expect(bench.scopes.at(-1)!.lost).toHaveLength(lost);
+    }
+  });
+
   test("lets no COPY begin that was permitted before, but for callers without masks", () => {
     const copyForm = { format: "text", header: false, delimiter: "\t", nullText: "\\N", quote: '"', escape: '"' } as const;
     const copy: StatementModel = {

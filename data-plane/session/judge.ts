@@ -90,8 +90,8 @@ export class SessionJudge implements Judge {
   readonly #nowMs: () => number;
   /** Ends the wait of the pending statement; undefined while nothing is pending. */
   #cancelPending: (() => void) | undefined;
-  /** Permitted and not known to have ended: what a policy change must look at once more. */
-  readonly #running = new Set<Granted>();
+  /** Permitted and not known to have ended: what a policy change must look at once more. And how often DDL had begun by then. */
+  readonly #running = new Map<Granted, number>();
   #mustBeDurable = false;
   /** Something was announced to other gateways, or begun, that must be ended. */
   #ddlOpen = false;
@@ -187,7 +187,7 @@ export class SessionJudge implements Judge {
    */
   reconsider(): GatewayError | null {
     const policy = this.#parts.policies.current;
-    for (const { verdict, analysis, text } of this.#running) {
+    for (const { verdict, analysis, text } of this.#running.keys()) {
       if (verdict.policy === policy) continue;
       if (sameOutcome(verdict, this.#verdicts.of(analysis, text, verdict.state, policy, this.#nowMs))) continue;
       return new GatewayError("killed", "The policy changed for a statement that was running.", {
@@ -213,11 +213,12 @@ export class SessionJudge implements Judge {
   finished(permission: Permission, index: number, outcome: StatementOutcome): void {
     const granted = permission as Granted; // the machine gives back what this judge gave
     const { number, verdict } = granted;
+    const outlived = this.#running.get(granted) !== this.#parts.catalog.changes;
     if (!outcome.ok || index >= verdict.statements.length - 1) {
       this.#running.delete(granted);
       this.#watch.finished(number, outcome);
     }
-    this.#names.finished(verdict.statements[index]?.model, outcome);
+    this.#names.finished(verdict.statements[index]?.model, outcome, outlived);
     if (number === 0) return;
     this.#parts.log.append({
       kind: "finished",
@@ -337,7 +338,7 @@ export class SessionJudge implements Judge {
       text: request.text,
     };
     if (request.phase === "parse") return permission;
-    if (verdict.statements.length > 0) this.#running.add(permission);
+    if (verdict.statements.length > 0) this.#running.set(permission, this.#parts.catalog.changes);
     if (verdict.writes && this.strict) this.#mustBeDurable = true;
     return permission;
   }

@@ -66,8 +66,11 @@ export class JudgedNames {
     this.machine.succeeded(model?.scopeChanges ?? [], "");
   }
 
-  finished(model: StatementModel | undefined, outcome: StatementOutcome): void {
+  /** `outlived`: DDL has begun since it was judged, so that it may have read other columns than was thought. */
+  finished(model: StatementModel | undefined, outcome: StatementOutcome, outlived: boolean): void {
     const changes = model?.scopeChanges ?? [];
+    if (outlived && changes.some((change) => change.kind === "temporary" && change.relation !== null))
+      this.machine.lose("a temporary table filled while the database's structure changed");
     if (outcome.ok) this.machine.succeeded(changes, outcome.tag);
     else if (outcome.tag === WITHHELD) this.machine.uncertain(changes);
   }
