@@ -11,7 +11,7 @@ import { copySources, type SourceCopy } from "./source-copy.ts";
 
 const { values } = parseArgs({
   options: {
-    budget: { type: "string", default: "3000" },
+    budget: { type: "string", default: "6000" },
     seed: { type: "string", default: "1" },
     only: { type: "string" },
     verbose: { type: "boolean", default: false },

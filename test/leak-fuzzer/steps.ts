@@ -213,7 +213,7 @@ export class Steps {
       "SELECT 1 / strpos(card, 'Z') AS n FROM staff",
       "SELECT generate_series(1, length(ssn)) FROM hr.customers WHERE id = 1",
       "SELECT id, unnest(string_to_array(email, 'q')) FROM customers",
-      "SELECT CASE WHEN ssn LIKE 'Z%' THEN 1 / 0 END FROM customers",
+      "SELECT CASE WHEN ssn LIKE 'Z%' THEN 1 / (id - id) END FROM customers",
     ]);
     return undone(
       control("SAVEPOINT e"),
@@ -271,10 +271,10 @@ export class Steps {
       "nextval('counter')::text",
       "set_config('app.kept', 'yes', false)",
       "pg_notify('ear', 'yes')::text",
-      "(1 / 0)::text",
+      "(1 / (random() * 0)::int)::text",
     ]);
     const wrapped = this.#chance.weighted<() => Node>([
-      [2, () => node("text")`CASE WHEN ${expressions.truth(inner)} THEN ${call} END`],
+      [4, () => node("text")`CASE WHEN ${expressions.truth({ ...inner, silent: true })} THEN ${call} END`],
       [1, () => node("text")`coalesce(nullif(${expressions.text(inner)}, 'q'), ${call})`],
       [1, () => node("text")`(SELECT ${call} WHERE ${expressions.truth(inner)})`],
     ])();
