@@ -144,7 +144,7 @@ const influences: readonly Mutation[] = [
     name: "conditions",
     file: `${postgres}/influences.ts`,
     find: 'if (column !== undefined) lineage.influence(column.origins, column.exact ? "equality" : "other");',
-    replace: "if (column !== undefined || condition !== undefined) return;",
+    replace: 'if (column !== undefined || condition.kind !== "") void lineage.evaluate(condition, scope);',
   },
   {
     name: "sort and group keys",

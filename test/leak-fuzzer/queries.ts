@@ -204,7 +204,7 @@ export class Queries {
   #setOperation(context: Context, sorts: readonly Sort[]): Query {
     const all = this.#chance.percent(70);
     // All but UNION ALL compare rows, which tells.
-    const inner = deeper(all || this.#chance.daring() ? context : cleaned(context));
+    const inner = deeper(all || this.#chance.percent(20) ? context : cleaned(context));
     const left = this.#select(inner, sorts);
     const right = this.#select(inner, sorts);
     const how = all ? "UNION ALL" : this.#chance.pick(["UNION", "EXCEPT", "INTERSECT", "EXCEPT ALL"]);
