@@ -98,6 +98,7 @@ export class ChangingSteps {
     return undone(
       work(statement, this.#chance.pick<Form>(["simple", "extended"])),
       ask("SELECT id, label FROM loot ORDER BY id"),
+      ask("SELECT id, name, region FROM customers WHERE id < 4"),
     );
   }
 

@@ -134,7 +134,7 @@ export class FromItems {
     const alias = this.#chance.percent(20) ? " AS u" : "";
     // A protected column in USING is compared: refused, so only now and then.
     const secret =
-      this.#chance.daring() && this.#chance.percent(40) && [left, right].every(({ sources }) => hasColumn(sources[0]!, "ssn"));
+      !context.clean && this.#chance.percent(12) && [left, right].every(({ sources }) => hasColumn(sources[0]!, "ssn"));
     const column = secret ? "ssn" : "id";
     return {
       node: node(
