@@ -20,7 +20,7 @@ export function relationRows(relation: CatalogRelation, index: CatalogIndex, fol
     case "table":
     case "partitioned":
     case "foreign":
-      return rowsOf(baseColumns(relation));
+      return baseOf(relation).rows;
     case "sequence":
       return rowsOf(["last_value", "log_cnt", "is_called"].map((name) => ({ name, origins: CLEAN, exact: false })));
     case "view":
@@ -44,15 +44,42 @@ export function qualifiedName(relation: CatalogRelation): string {
   return `${relation.schema}.${relation.name}`;
 }
 
-function baseColumns(relation: CatalogRelation): readonly Column[] {
-  const name = qualifiedName(relation);
-  return relation.columns.map((column) => ({
-    name: column.name,
-    origins: new Set([`${name}.${column.name}`]),
-    // Computed from others: what a mask leaves visible of it could be any part of them.
-    exact: column.generatedFrom === undefined,
-    typeOid: column.typeOid,
-  }));
+/** `schema.table.column` of each column the relation stores. */
+export function baseColumnNames(relation: CatalogRelation): readonly string[] {
+  return baseOf(relation).names;
+}
+
+interface Base {
+  readonly rows: Rows;
+  readonly names: readonly string[];
+}
+
+/** Relations whose columns are kept made: what most statements are about. Some KiB each. */
+const BASES_MAX = 2_000;
+let bases = new WeakMap<CatalogRelation, Base>();
+let basesMade = 0;
+
+/** The same for every statement, since neither the relation nor what is made of it ever changes. */
+function baseOf(relation: CatalogRelation): Base {
+  const known = bases.get(relation);
+  if (known !== undefined) return known;
+  if (++basesMade > BASES_MAX) {
+    bases = new WeakMap();
+    basesMade = 1;
+  }
+  const names = relation.columns.map((column) => `${qualifiedName(relation)}.${column.name}`);
+  const columns = relation.columns.map(
+    (column, at): Column => ({
+      name: column.name,
+      origins: new Set([names[at]!]),
+      // Computed from others: what a mask leaves visible of it could be any part of them.
+      exact: column.generatedFrom === undefined,
+      typeOid: column.typeOid,
+    }),
+  );
+  const base: Base = { rows: rowsOf(columns), names };
+  bases.set(relation, base);
+  return base;
 }
 
 function viewRows(relation: CatalogRelation, rows: Rows | undefined): Rows {

@@ -7,7 +7,7 @@ import { type CatalogIndex, definitionNames, type LookupNames } from "../catalog
 import type { RelationUse } from "../model.ts";
 import { isSensitiveCatalog } from "./function-lists.ts";
 import { UNKNOWN } from "./lineage.ts";
-import { definitionQuery, qualifiedName, VIEW_DEPTH_MAX } from "./relation-rows.ts";
+import { baseColumnNames, definitionQuery, qualifiedName, VIEW_DEPTH_MAX } from "./relation-rows.ts";
 import { isSessionRelation, TEMPORARY_SCHEMA } from "./temporary.ts";
 import { forEachChild, namesOf, type Part, partsOf, stringField } from "./tree.ts";
 
@@ -137,7 +137,7 @@ export function reachedColumns(reached: ReachedRelations): readonly string[] {
   for (const relation of reached.known) {
     if (relation.kind === "view" || relation.kind === "sequence") continue;
     if (isSessionRelation(relation)) for (const origin of relation.rows.all) columns.add(origin);
-    else for (const column of relation.columns) columns.add(`${qualifiedName(relation)}.${column.name}`);
+    else for (const column of baseColumnNames(relation)) columns.add(column);
   }
   if (reached.unknownNames.length > 0) for (const origin of UNKNOWN) columns.add(origin);
   return [...columns].sort();

@@ -198,6 +198,63 @@ function unwrappedKind(field: string): string | undefined {
 
 /** Visits a tree, parents first; `visit` returns false to leave out what is below a node. */
 export function walk(root: Part, visit: (part: Part, parent: Part | undefined, field: string) => boolean | void): void {
+  if (!root.kind.endsWith("Stmt")) {
+    walkNodes(root, visit);
+    return;
+  }
+  const { parts, parents, fields, ends } = flatten(root);
+  for (let at = 0; at < parts.length; ) at = visit(parts[at]!, parents[at], fields[at]!) === false ? ends[at]! : at + 1;
+}
+
+/** A tree as lists: each node's part, its parent, the field it stands in, and where what is below it ends. */
+interface FlatTree {
+  readonly parts: readonly Part[];
+  readonly parents: readonly (Part | undefined)[];
+  readonly fields: readonly string[];
+  readonly ends: Int32Array;
+}
+
+/** Statements are walked some ten times for one analysis. Trees are never changed, and forgotten with their lists. */
+const flatTrees = new WeakMap<Fields, FlatTree>();
+
+function flatten(root: Part): FlatTree {
+  const known = flatTrees.get(root.body);
+  if (known !== undefined) return known;
+  const parts: Part[] = [];
+  const aboves: number[] = [];
+  const fields: string[] = [];
+  // Three stacks instead of one of objects.
+  const waiting: Part[] = [root];
+  const waitingAboves: number[] = [-1];
+  const waitingFields: string[] = [""];
+  let above = -1;
+  const put = (child: Part, field: string): void => {
+    waiting.push(child);
+    waitingAboves.push(above);
+    waitingFields.push(field);
+  };
+  for (let part = waiting.pop(); part !== undefined; part = waiting.pop()) {
+    aboves.push(waitingAboves.pop()!);
+    fields.push(waitingFields.pop()!);
+    above = parts.push(part) - 1;
+    const first = waiting.length;
+    forEachChild(part, put);
+    turnAround(waiting, first);
+    turnAround(waitingFields, first); // what they are below is one and the same
+  }
+  // Backwards: what is below a node ends where its last child's ends.
+  const ends = new Int32Array(parts.length);
+  for (let at = parts.length - 1; at >= 0; at--) {
+    if (ends[at] === 0) ends[at] = at + 1;
+    const parent = aboves[at]!;
+    if (parent >= 0 && ends[parent] === 0) ends[parent] = ends[at]!;
+  }
+  const flat: FlatTree = { parts, parents: aboves.map((at) => parts[at]), fields, ends };
+  flatTrees.set(root.body, flat);
+  return flat;
+}
+
+function walkNodes(root: Part, visit: (part: Part, parent: Part | undefined, field: string) => boolean | void): void {
   // Three stacks instead of one of objects: every statement is walked several times, node by node.
   const parts: Part[] = [root];
   const parents: (Part | undefined)[] = [undefined];
