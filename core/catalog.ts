@@ -17,8 +17,14 @@ export interface Catalog {
   readonly builtinFunctions: readonly string[];
   /** Operator names (such as `=`, `@>`) that exist outside the system schema. */
   readonly userOperators: readonly string[];
-  /** Types outside the system schemas. */
+  /** Types that did not come with the server; those of rows of relations are left out, and arrays of them. */
   readonly userTypes: readonly CatalogType[];
+  /** User operators that run code which may do more than compute. Absent: any of `userOperators` may. */
+  readonly operators?: readonly CatalogOperator[];
+  /** Casts by a function that may do more than compute. Absent: there may be any. */
+  readonly userCasts?: readonly CatalogCast[];
+  /** Qualified names of functions that run when structure is changed (event triggers), but for the one that tells of changes. */
+  readonly eventFunctions?: readonly string[];
   /**
    * The database's OID: with it a relation's OID and a column's number name a column for as long as the database lives. Absent here
    * and below: sent by an agent that did not read it yet.
@@ -43,8 +49,13 @@ export interface CatalogRelation {
   readonly parents: readonly number[];
   /** Estimated rows; -1 when unknown. */
   readonly estimatedRows: number;
-  /** Qualified names of functions that user triggers, column defaults, generated columns, CHECK constraints, rules or row-security run. */
+  /**
+   * Qualified names of users' functions that run unseen when rows are written: those of triggers, defaults, generated columns,
+   * constraints, indexes, partition keys, row security, of what its rules and foreign-key actions reach; `rule table.name` for a rule.
+   */
   readonly hiddenFunctions: readonly string[];
+  /** The same for what runs already when rows are read: row security and columns computed on reading. Absent: none. */
+  readonly readingFunctions?: readonly string[];
 }
 
 export interface CatalogColumn {
@@ -104,5 +115,40 @@ export interface FunctionBody {
 export interface CatalogType {
   readonly schema: string;
   readonly name: string;
-  readonly kind: "base" | "composite" | "domain" | "enum" | "range" | "pseudo";
+  readonly kind: "base" | "composite" | "domain" | "enum" | "range" | "pseudo" | "array";
+  /** Absent here and in what follows: sent by an agent that did not read it yet. */
+  readonly oid?: number;
+  /** Types that a value is made of: a domain's base, an array's element, a composite's fields, a range's bounds and multirange. */
+  readonly parts?: readonly number[];
+  /** Qualified names of functions that may do more than compute and run when values are read, shown, made or compared. */
+  readonly code?: readonly string[];
+  /** Those that run when something becomes a value of this domain. */
+  readonly checks?: readonly string[];
+  /** Every text is a value of it, and is shown and sent as text is: citext, and domains without checks over a text. */
+  readonly takesText?: true;
+}
+
+export interface CatalogOperator {
+  readonly schema: string;
+  readonly name: string;
+  /** Types of its operands; one for a prefix operator. */
+  readonly operands: readonly number[];
+  /** Qualified names of what may do more than compute. */
+  readonly functions: readonly string[];
+}
+
+export interface CatalogCast {
+  readonly source: CastSide;
+  readonly target: CastSide;
+  readonly context: "explicit" | "assignment" | "implicit";
+  /** Qualified name. */
+  readonly function: string;
+}
+
+export interface CastSide {
+  readonly typeOid: number;
+  readonly schema: string;
+  readonly name: string;
+  /** OID of the relation whose row, or array of rows, it is. */
+  readonly rowOf?: number;
 }

@@ -5,7 +5,7 @@
  */
 
 /** The first object id that initdb does not use: whatever is below came with the server (FirstNormalObjectId). */
-const FIRST_USER_OID = 16_384;
+export const FIRST_USER_OID = 16_384;
 
 const isSystemSchema = (alias: string): string =>
   `(${alias}.nspname IN ('pg_catalog', 'information_schema') OR ${alias}.nspname LIKE 'pg\\_toast%')`;
@@ -15,7 +15,7 @@ const isTemporary = (alias: string): string =>
   `(${alias}.nspname LIKE 'pg\\_temp\\_%' OR ${alias}.nspname LIKE 'pg\\_toast\\_temp\\_%')`;
 
 /** In a system schema and of the server's own making: what a superuser adds there later counts as a user's. */
-const isBuiltin = (schema: string, oid: string): string =>
+export const isBuiltin = (schema: string, oid: string): string =>
   `(${schema}.nspname IN ('pg_catalog', 'information_schema') AND ${oid} < ${FIRST_USER_OID})`;
 
 export function beginQuery(lockTimeoutMs: number, statementTimeoutMs: number): string {
@@ -75,33 +75,6 @@ export function definitionQuery(viewOid: number): string {
   return `SELECT pg_catalog.pg_get_viewdef(${viewOid}::oid)`;
 }
 
-/**
- * relation, schema and name of each function that runs unseen when the relation is used: triggers, defaults and generated
- * columns, CHECK constraints, rules, row-level security; also the functions behind user operators in them. Functions of the
- * server itself are not among pg_depend's rows, and are filtered besides.
- */
-export const hiddenFunctionsQuery: string = `
-WITH uses (relation, classid, objid) AS (
-  SELECT adrelid, 'pg_catalog.pg_attrdef'::regclass, oid FROM pg_catalog.pg_attrdef
-  UNION ALL
-  SELECT conrelid, 'pg_catalog.pg_constraint'::regclass, oid FROM pg_catalog.pg_constraint WHERE contype = 'c' AND conrelid <> 0
-  UNION ALL
-  SELECT ev_class, 'pg_catalog.pg_rewrite'::regclass, oid FROM pg_catalog.pg_rewrite WHERE rulename <> '_RETURN'
-  UNION ALL
-  SELECT polrelid, 'pg_catalog.pg_policy'::regclass, oid FROM pg_catalog.pg_policy
-), called (relation, function) AS (
-  SELECT u.relation, d.refobjid FROM uses u JOIN pg_catalog.pg_depend d ON d.classid = u.classid AND d.objid = u.objid
-    WHERE d.refclassid = 'pg_catalog.pg_proc'::regclass
-  UNION
-  SELECT u.relation, o.oprcode FROM uses u JOIN pg_catalog.pg_depend d ON d.classid = u.classid AND d.objid = u.objid
-    JOIN pg_catalog.pg_operator o ON d.refclassid = 'pg_catalog.pg_operator'::regclass AND o.oid = d.refobjid
-  UNION
-  SELECT t.tgrelid, t.tgfoid FROM pg_catalog.pg_trigger t WHERE NOT t.tgisinternal
-)
-SELECT DISTINCT called.relation, n.nspname, p.proname
-FROM called JOIN pg_catalog.pg_proc p ON p.oid = called.function JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-WHERE NOT ${isBuiltin("n", "p.oid")}`;
-
 /** oid. */
 export const databaseQuery: string = "SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
 
@@ -110,20 +83,7 @@ export const builtinFunctionsQuery: string = `
 SELECT DISTINCT p.proname FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 WHERE n.nspname = 'pg_catalog' AND p.oid < ${FIRST_USER_OID}`;
 
-/** name. */
-export const operatorsQuery: string = `
-SELECT DISTINCT o.oprname FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
-WHERE NOT ${isBuiltin("n", "o.oid")}`;
-
 /** The role that reads, a schema that it has USAGE on. Temporary ones come and go with sessions, and say nothing to others. */
 export const usableSchemasQuery: string = `
 SELECT current_user, n.nspname FROM pg_catalog.pg_namespace n
 WHERE n.nspname NOT LIKE 'pg\\_temp\\_%' AND n.nspname NOT LIKE 'pg\\_toast\\_temp\\_%' AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')`;
-
-/** schema, name, typtype; without array types and without the row types of tables and views. */
-export const typesQuery: string = `
-SELECT n.nspname, t.typname, t.typtype
-FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
-WHERE NOT ${isSystemSchema("n")}
-  AND NOT EXISTS (SELECT FROM pg_catalog.pg_type element WHERE element.typarray = t.oid)
-  AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = t.typrelid AND c.relkind <> 'c')`;

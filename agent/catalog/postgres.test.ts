@@ -128,7 +128,8 @@ describe.each([
       undefined,
     ]);
     const names = ["checked", "is_mine", "next_code", "ruled", "same_length", "stamp", "twice"];
-    expect(customers.hiddenFunctions).toEqual(names.map((name) => `public.${name}`));
+    expect(customers.hiddenFunctions).toEqual([...names.map((name) => `public.${name}`), "rule public.customers.noted"]);
+    expect(customers.readingFunctions).toEqual(["public.is_mine"]);
     expect(find("public", "events").hiddenFunctions).toEqual([]);
   });
 
@@ -176,15 +177,18 @@ describe.each([
       ["twice", "sql", "stable", "function"],
     ]);
     expect(catalog.userOperators).toEqual(["=~="]);
-    expect(catalog.userTypes.map(({ name, kind }) => [name, kind])).toEqual([
-      ["contact", "composite"],
-      ["email", "domain"],
-      ["known_contact", "domain"],
-      ["mood", "enum"],
-      ["pair", "composite"],
-      ["span", "range"],
-      ["span_multirange", "range"],
+    const types = catalog.userTypes.map(({ name, kind }) => `${name} ${kind}`);
+    expect(types.filter((type) => !type.startsWith("_")).sort()).toEqual([
+      "contact composite",
+      "email domain",
+      "known_contact domain",
+      "mood enum",
+      "pair composite",
+      "span range",
+      "span_multirange range",
     ]);
+    expect(types.filter((type) => type.startsWith("_"))).toHaveLength(7);
+    expect(types).toContain("_mood array");
     for (const name of ["lower", "count", "pg_read_file", "json_agg", "has_table_privilege"]) {
       expect(catalog.builtinFunctions).toContain(name);
     }

@@ -3,12 +3,13 @@
  * What cannot be read (a view that somebody is replacing right now) is left out, so that it counts as unknown; nothing is guessed.
  */
 import { createHash } from "node:crypto";
-import type { Catalog, CatalogColumn, CatalogRelation, CatalogType } from "@sluice/core/catalog.ts";
+import type { Catalog, CatalogColumn, CatalogRelation } from "@sluice/core/catalog.ts";
 import { GatewayError } from "@sluice/core/errors.ts";
 import type { CatalogEpoch } from "@sluice/core/ids.ts";
 import type { Limits } from "@sluice/core/limits.ts";
 import type { PostgresConnection } from "../targets/postgres/open.ts";
 import { QueryClient, QueryRefused, type QueryRow } from "../targets/postgres/query.ts";
+import { readUnnamedCode, type RelationShape, type UnnamedCode } from "./postgres-code.ts";
 import { readFunctions } from "./postgres-functions.ts";
 import {
   beginQuery,
@@ -16,10 +17,8 @@ import {
   definitionQuery,
   definitionsQuery,
   databaseQuery,
-  hiddenFunctionsQuery,
-  operatorsQuery,
+  FIRST_USER_OID,
   relationsQuery,
-  typesQuery,
   usableSchemasQuery,
   viewOidsQuery,
 } from "./postgres-queries.ts";
@@ -54,15 +53,14 @@ async function readContent(client: QueryClient, limits: Limits): Promise<Content
   const [version] = await client.query(beginQuery(limits.catalogLockTimeoutMs, limits.catalogReadTimeoutMs));
   const relationRows = await client.query(relationsQuery);
   const definitions = await readDefinitions(client);
-  const hidden = groupHidden(await client.query(hiddenFunctionsQuery));
   const functions = await readFunctions(client);
   const builtinFunctions = (await client.query(builtinFunctionsQuery)).map(([name]) => text(name));
-  const userOperators = (await client.query(operatorsQuery)).map(([name]) => text(name));
-  const userTypes = (await client.query(typesQuery)).map(toType);
+  const bare = relationRows.map((row) => toRelation(row, definitions));
+  const code = await readUnnamedCode(client, bare.map(shapeOf));
   const [database] = await client.query(databaseQuery);
   const usable = await client.query(usableSchemasQuery);
   await client.query("COMMIT");
-  const relations = relationRows.map((row) => toRelation(row, definitions, hidden)).sort((a, b) => a.oid - b.oid);
+  const relations = bare.map((relation) => withCode(relation, code)).sort((a, b) => a.oid - b.oid);
   return {
     protocol: "postgres",
     serverVersion: number(version?.[0]),
@@ -73,8 +71,11 @@ async function readContent(client: QueryClient, limits: Limits): Promise<Content
       }),
     ),
     builtinFunctions: builtinFunctions.sort(),
-    userOperators: userOperators.sort(),
-    userTypes: userTypes.sort(byText(({ schema, name, kind }) => [schema, name, kind])),
+    userOperators: code.userOperators,
+    userTypes: code.types,
+    operators: code.operators,
+    userCasts: code.casts,
+    eventFunctions: code.eventFunctions,
     databaseOid: number(database?.[0]),
     // pg_catalog is always among them.
     readAs: { role: text(usable[0]?.[0]), usableSchemas: usable.map(([, schema]) => text(schema)).sort() },
@@ -109,22 +110,17 @@ async function readDefinitions(client: QueryClient): Promise<ReadonlyMap<number,
   return definitions;
 }
 
-function groupHidden(rows: readonly QueryRow[]): ReadonlyMap<number, readonly string[]> {
-  const groups = new Map<number, string[]>();
-  for (const [relation, schema, name] of rows) {
-    const names = groups.get(number(relation)) ?? [];
-    names.push(`${schemaName(text(schema))}.${text(name)}`);
-    groups.set(number(relation), names);
-  }
-  for (const names of groups.values()) names.sort();
-  return groups;
+function shapeOf({ oid, parents, columns }: CatalogRelation): RelationShape {
+  return { oid, parents, columnTypes: columns.map(({ typeOid }) => typeOid).filter((type) => type >= FIRST_USER_OID) };
 }
 
-function toRelation(
-  row: QueryRow,
-  definitions: ReadonlyMap<number, string>,
-  hidden: ReadonlyMap<number, readonly string[]>,
-): CatalogRelation {
+function withCode(relation: CatalogRelation, code: UnnamedCode): CatalogRelation {
+  const { reading, writing } = code.behind(relation.oid);
+  if (writing.length === 0) return relation;
+  return { ...relation, hiddenFunctions: writing, ...(reading.length === 0 ? {} : { readingFunctions: reading }) };
+}
+
+function toRelation(row: QueryRow, definitions: ReadonlyMap<number, string>): CatalogRelation {
   const [oidText, schema, name, relkind, system, rows, parents, columns] = row;
   const oid = number(oidText);
   const kind = relationKind(text(relkind));
@@ -139,7 +135,7 @@ function toRelation(
     ...(definition === undefined ? {} : { definition }),
     parents: numbersOf(parents),
     estimatedRows: kind === "view" || kind === "composite" ? -1 : number(rows),
-    hiddenFunctions: hidden.get(oid) ?? [],
+    hiddenFunctions: [],
   };
 }
 
@@ -168,10 +164,6 @@ function addDescendants(relations: readonly CatalogRelation[]): readonly Catalog
   return relations.map((relation) => (children.has(relation.oid) ? { ...relation, estimatedRows: sizeOf(relation) } : relation));
 }
 
-function toType([schema, name, kind]: QueryRow): CatalogType {
-  return { schema: schemaName(text(schema)), name: text(name), kind: typeKind(text(kind)) };
-}
-
 /** Every session has a temporary schema of its own number; by name they are all `pg_temp`. */
 function schemaName(schema: string): string {
   return schema.replace(/^(pg_temp|pg_toast_temp)_\d+$/, "$1");
@@ -196,26 +188,6 @@ function relationKind(relkind: string): CatalogRelation["kind"] {
       return "composite";
     default:
       throw unexpected("relation kind");
-  }
-}
-
-function typeKind(typtype: string): CatalogType["kind"] {
-  switch (typtype) {
-    case "b":
-      return "base";
-    case "c":
-      return "composite";
-    case "d":
-      return "domain";
-    case "e":
-      return "enum";
-    case "r":
-    case "m": // multirange
-      return "range";
-    case "p":
-      return "pseudo";
-    default:
-      throw unexpected("type kind");
   }
 }
 

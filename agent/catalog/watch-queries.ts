@@ -10,10 +10,17 @@ export const CATALOG_CHANNEL = "sluice_catalog";
 const FIRST_USER_OID = 16_384;
 const TRIGGERS = ["sluice_ddl", "sluice_drop"];
 
+const WATCH_SOURCE = ` BEGIN PERFORM pg_catalog.pg_notify('${CATALOG_CHANNEL}', ''); END `;
+
+/** Whether a function of these names and this source is the one that tells of DDL, and does nothing else. */
+export function isWatchFunction(schema: string, name: string, source: string): boolean {
+  return schema === "sluice" && name === "catalog_changed" && source === WATCH_SOURCE;
+}
+
 /** What an administrator runs once in each database, as a superuser, so that DDL past the gateway is seen within a second. */
 export const installWatchSql: string = `CREATE SCHEMA IF NOT EXISTS sluice;
 CREATE OR REPLACE FUNCTION sluice.catalog_changed() RETURNS event_trigger LANGUAGE plpgsql
-  SET search_path = pg_catalog, pg_temp AS $$ BEGIN PERFORM pg_catalog.pg_notify('${CATALOG_CHANNEL}', ''); END $$;
+  SET search_path = pg_catalog, pg_temp AS $$${WATCH_SOURCE}$$;
 DROP EVENT TRIGGER IF EXISTS sluice_ddl;
 CREATE EVENT TRIGGER sluice_ddl ON ddl_command_end EXECUTE FUNCTION sluice.catalog_changed();
 ALTER EVENT TRIGGER sluice_ddl ENABLE ALWAYS;
@@ -61,7 +68,12 @@ const PARTS: readonly string[] = [
     "pg_aggregate",
     "pg_rewrite",
     "pg_operator",
+    "pg_opclass",
+    "pg_amproc",
+    "pg_amop",
     "pg_cast",
+    "pg_event_trigger",
+    "pg_statistic_ext",
     "pg_trigger",
     "pg_policy",
     "pg_inherits",

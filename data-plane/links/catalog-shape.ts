@@ -32,6 +32,7 @@ export function isCatalog(value: unknown, protocol: Protocol, rowsMax: number): 
   if (!isObject(value) || !isText(value["epoch"]) || value["protocol"] !== protocol || !isNumber(value["serverVersion"]))
     return false;
   const { relations, functions, builtinFunctions, userOperators, userTypes, databaseOid, readAs } = value;
+  const { operators = [], userCasts = [], eventFunctions = [] } = value;
   return (
     (databaseOid === undefined || isNumber(databaseOid)) &&
     (readAs === undefined || isReader(readAs)) &&
@@ -39,9 +40,51 @@ export function isCatalog(value: unknown, protocol: Protocol, rowsMax: number): 
     isListOf(functions, isFunction) &&
     isListOf(builtinFunctions, isText) &&
     isListOf(userOperators, isText) &&
-    isListOf(userTypes, (type) => isObject(type) && [type["schema"], type["name"], type["kind"]].every(isText)) &&
-    rowsOf([relations, functions, builtinFunctions, userOperators, userTypes], relations) <= rowsMax
+    isListOf(userTypes, isType) &&
+    isListOf(operators, isOperator) &&
+    isListOf(userCasts, isCast) &&
+    isListOf(eventFunctions, isText) &&
+    rowsOf([relations, functions, builtinFunctions, userOperators, userTypes, operators, userCasts], relations) <= rowsMax
   );
+}
+
+function isType(value: unknown): boolean {
+  if (!isObject(value)) return false;
+  const { schema, name, kind, oid, parts, code, checks, takesText } = value;
+  return (
+    [schema, name, kind].every(isText) &&
+    (oid === undefined || isNumber(oid)) &&
+    (parts === undefined || isListOf(parts, isNumber)) &&
+    [code, checks].every((names) => names === undefined || isListOf(names, isText)) &&
+    (takesText === undefined || takesText === true)
+  );
+}
+
+function isOperator(value: unknown): boolean {
+  return (
+    isObject(value) &&
+    [value["schema"], value["name"]].every(isText) &&
+    isListOf(value["operands"], isNumber) &&
+    isListOf(value["functions"], isText)
+  );
+}
+
+function isCast(value: unknown): boolean {
+  return (
+    isObject(value) &&
+    isCastSide(value["source"]) &&
+    isCastSide(value["target"]) &&
+    castContexts.has(value["context"]) &&
+    isText(value["function"])
+  );
+}
+
+const castContexts: ReadonlySet<unknown> = new Set(["explicit", "assignment", "implicit"]);
+
+function isCastSide(value: unknown): boolean {
+  if (!isObject(value)) return false;
+  const { typeOid, schema, name, rowOf } = value;
+  return isNumber(typeOid) && isText(schema) && isText(name) && (rowOf === undefined || isNumber(rowOf));
 }
 
 function isReader(value: unknown): boolean {
@@ -57,7 +100,8 @@ function rowsOf(lists: readonly (readonly unknown[])[], relations: readonly { re
 
 function isRelation(value: unknown): value is { readonly columns: readonly unknown[] } {
   if (!isObject(value)) return false;
-  const { oid, schema, name, kind, system, columns, definition, parents, estimatedRows, hiddenFunctions } = value;
+  const { oid, schema, name, kind, system, columns, definition, parents, estimatedRows, hiddenFunctions, readingFunctions } =
+    value;
   return (
     isNumber(oid) &&
     [schema, name, kind].every(isText) &&
@@ -66,7 +110,8 @@ function isRelation(value: unknown): value is { readonly columns: readonly unkno
     (definition === undefined || isText(definition)) &&
     isListOf(parents, isNumber) &&
     isNumber(estimatedRows) &&
-    isListOf(hiddenFunctions, isText)
+    isListOf(hiddenFunctions, isText) &&
+    (readingFunctions === undefined || isListOf(readingFunctions, isText))
   );
 }
 

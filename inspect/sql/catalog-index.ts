@@ -3,7 +3,14 @@
  * name is looked up along the path of its session; where that is not known, in every schema at once: several answers mean "any of
  * them". Must never run or evaluate a definition; view definitions are parsed lazily by the function given.
  */
-import type { Catalog, CatalogFunction, CatalogRelation, CatalogType } from "@sluice/core/catalog.ts";
+import type {
+  Catalog,
+  CatalogCast,
+  CatalogFunction,
+  CatalogOperator,
+  CatalogRelation,
+  CatalogType,
+} from "@sluice/core/catalog.ts";
 import type { CatalogEpoch } from "@sluice/core/ids.ts";
 import type { ParseResult } from "libpg-query";
 import type { SessionScope } from "./model.ts";
@@ -30,8 +37,19 @@ export interface CatalogIndex {
   /** Functions of that name outside the system schemas. */
   functionsNamed(name: string): readonly CatalogFunction[];
   typesNamed(name: string): readonly CatalogType[];
-  isUserOperator(name: string): boolean;
+  typeByOid(oid: number): CatalogType | undefined;
+  /** The type whose values are arrays of this one's. */
+  arrayOf(typeOid: number): number | undefined;
+  /** User operators of that name that may do more than compute. */
+  operatorsNamed(name: string): readonly UserOperator[];
+  /** Casts by such a function; undefined where it is not known which there are. */
+  readonly casts: readonly CatalogCast[] | undefined;
+  /** Functions that run when structure is changed. */
+  readonly eventFunctions: readonly string[];
 }
+
+/** `schema` null: all that is known is that there is one of this name. */
+export type UserOperator = Omit<CatalogOperator, "schema"> & { readonly schema: string | null };
 
 /** What of a session decides where names are looked up. */
 export type LookupNames = Pick<SessionScope, "path" | "role"> & Partial<Pick<SessionScope, "temporary">>;
@@ -61,7 +79,11 @@ class NameIndex implements CatalogIndex {
   readonly #builtins: ReadonlySet<string>;
   readonly #readAs: string | undefined;
   readonly #usable: ReadonlySet<string>;
-  readonly #operators: ReadonlySet<string>;
+  readonly #operators: ReadonlyMap<string, readonly UserOperator[]>;
+  readonly #typesByOid = new Map<number, CatalogType>();
+  readonly #arrays = new Map<number, number>();
+  readonly casts: readonly CatalogCast[] | undefined;
+  readonly eventFunctions: readonly string[];
   readonly #definitions = new Map<number, ParseResult | null>();
   readonly #families = new Map<number, readonly CatalogRelation[]>();
 
@@ -78,7 +100,16 @@ class NameIndex implements CatalogIndex {
     this.#functions = grouped(catalog.functions);
     this.#types = grouped(catalog.userTypes);
     this.#builtins = new Set(catalog.builtinFunctions);
-    this.#operators = new Set(catalog.userOperators);
+    this.#operators = grouped<UserOperator>(
+      catalog.operators ?? catalog.userOperators.map((name) => ({ schema: null, name, operands: [], functions: [] })),
+    );
+    this.casts = catalog.userCasts;
+    this.eventFunctions = catalog.eventFunctions ?? [];
+    for (const type of catalog.userTypes) {
+      if (type.oid === undefined) continue;
+      this.#typesByOid.set(type.oid, type);
+      if (type.kind === "array") for (const element of type.parts ?? []) this.#arrays.set(element, type.oid);
+    }
   }
 
   find(schema: string | undefined, name: string, names?: LookupNames): readonly CatalogRelation[] {
@@ -165,8 +196,16 @@ class NameIndex implements CatalogIndex {
     return this.#types.get(name) ?? [];
   }
 
-  isUserOperator(name: string): boolean {
-    return this.#operators.has(name);
+  typeByOid(oid: number): CatalogType | undefined {
+    return this.#typesByOid.get(oid);
+  }
+
+  arrayOf(typeOid: number): number | undefined {
+    return this.#arrays.get(typeOid);
+  }
+
+  operatorsNamed(name: string): readonly UserOperator[] {
+    return this.#operators.get(name) ?? [];
   }
 
   #descendants(relation: CatalogRelation): readonly CatalogRelation[] {

@@ -1,5 +1,5 @@
 /**
- * Which functions, operators and types a tree uses, and whether each is known to do nothing but compute. What is not built in,
+ * Which functions and types a tree uses, and whether each is known to do nothing but compute. What is not built in,
  * or is shadowed outside pg_catalog, is undecided unless the resource declares it safe. Must never trust a name alone that
  * somebody else could have defined too.
  */
@@ -92,10 +92,6 @@ export function functionFacts(
     // An extension's function that reaches out is no built-in either: both are said.
     if (nature.kind === "escape" && !index.isBuiltin(nature.name)) undecided.add(label(undefined, nature.name));
   };
-  const useOperator = (names: readonly string[]): void => {
-    const operator = undecidedOperator(names, index, settings);
-    if (operator !== undefined) undecided.add(operator);
-  };
   walk(root, (part, parent) => {
     switch (part.kind) {
       case "FuncCall": {
@@ -103,24 +99,6 @@ export function functionFacts(
         if (!isColumnOfRow(part, names, index, columnNames)) useFunction(names, partsOf(part.body["args"]).length);
         break;
       }
-      case "A_Expr":
-        useOperator(namesOf(part.body["name"]));
-        break;
-      case "SubLink":
-        if (part.body["testexpr"] !== undefined) {
-          const names = namesOf(part.body["operName"]);
-          useOperator(names.length === 0 ? ["="] : names);
-        }
-        break;
-      case "SortBy":
-        if (part.body["useOp"] !== undefined) useOperator(namesOf(part.body["useOp"]));
-        break;
-      case "CaseExpr":
-        if (part.body["arg"] !== undefined) useOperator(["="]);
-        break;
-      case "JoinExpr":
-        if (part.body["usingClause"] !== undefined || part.body["isNatural"] === true) useOperator(["="]);
-        break;
       case "RangeTableSample":
         useFunction(namesOf(part.body["method"]));
         break;
@@ -160,22 +138,16 @@ function isColumnOfRow(
   return index.functionsNamed(name).length === 0 && columnNames(name);
 }
 
-function undecidedOperator(names: readonly string[], index: CatalogIndex, settings: AnalysisSettings): string | undefined {
-  const name = names.at(-1) ?? "";
-  const schema = names.length > 1 ? names.at(-2) : undefined;
-  if (schema === "pg_catalog" || !index.isUserOperator(name)) return undefined;
-  return settings.safeFunctions.includes(`operator ${name}`) ? undefined : `operator ${name}`;
-}
-
 /** Input functions of base and range types and the checks of domains are code; enums and composites are not. */
 function undecidedType(part: Part, index: CatalogIndex, settings: AnalysisSettings): string | undefined {
   const names = namesOf(part.body["names"]);
   const name = names.at(-1) ?? "";
   const schema = names.length > 1 ? names.at(-2) : undefined;
-  if (schema === "pg_catalog") return undefined;
   for (const type of [...index.typesNamed(name), ...index.typesNamed(name.replace(/^_/, ""))]) {
     if (schema !== undefined && type.schema !== schema) continue;
-    if (type.kind === "enum" || type.kind === "composite" || type.kind === "pseudo") continue;
+    if (type.kind === "enum" || type.kind === "composite" || type.kind === "pseudo" || type.kind === "array") continue;
+    // What is known of it is judged with all types that occur.
+    if (type.code !== undefined) continue;
     if (!settings.safeFunctions.includes(`type ${type.schema}.${type.name}`)) return `type ${type.schema}.${type.name}`;
   }
   return undefined;

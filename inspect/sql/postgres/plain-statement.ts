@@ -20,7 +20,7 @@ import { definitionFlows, escapeOf } from "./flows.ts";
 import { emptyNames, type Rows, UNKNOWN, union, unknownRows } from "./lineage.ts";
 import { type ReachedCode, reachedCode } from "./reached-code.ts";
 import { qualifiedName } from "./relation-rows.ts";
-import { hiddenCode, type ReachedRelations, reachedColumns } from "./relations.ts";
+import { type ReachedRelations, reachedColumns } from "./relations.ts";
 import { ownSessionChanges } from "./session-changes.ts";
 import { settingsOf } from "./settings.ts";
 import { columnOrigins, isSessionRelation, sessionIndex, temporaryName } from "./temporary.ts";
@@ -53,7 +53,7 @@ export function plainModel(statement: Part, given: Surroundings): StatementModel
   // In definitions they end up in what is defined; elsewhere they decide about rows.
   const isQuery = (query !== undefined && query === statement) || statement.kind === "CopyStmt";
   if (isQuery) for (const column of leftOver) trace.influence(new Set([column]), "other");
-  const facts = codeFacts(statement, around, code);
+  const facts = codeFacts(statement, code);
   for (const finding of trace.findings) facts.undecided.add(finding);
   const temporary = temporaryEffects({
     statement,
@@ -88,8 +88,9 @@ export function plainModel(statement: Part, given: Surroundings): StatementModel
     scopeChanges: [...ownSessionChanges(statement, around.scope), ...changesOf(statement), ...temporary.changes],
     copy: copyOf(statement),
     ...(copyForm === undefined ? {} : { copyForm }),
+    // What a schema's maker lets run on reading is no reason to read the catalog again after every statement.
     changesCatalog:
-      facts.undecided.size > 0 ||
+      [...facts.undecided].some((what) => !code.onReading.includes(what)) ||
       (!temporary.only && effects.some((effect) => ["ddl", "privilege", "call", "unknown"].includes(effect.class))),
   };
 }
@@ -170,21 +171,12 @@ function flowsOf(
 }
 
 /** Functions, operators, types, triggers and forms that cannot be known or that carry values out, in all that runs. */
-function codeFacts(
-  statement: Part,
-  { index, settings }: Surroundings,
-  code: ReachedCode,
-): { readonly undecided: Set<string>; readonly escapes: Set<string> } {
+function codeFacts(statement: Part, code: ReachedCode): { readonly undecided: Set<string>; readonly escapes: Set<string> } {
   const reached = code.relations;
-  const undecided = new Set([...reached.undecided, ...code.undecided]);
+  const undecided = new Set([...reached.undecided, ...code.undecided, ...code.onReading]);
   const escapes = new Set(code.escapes);
   if (statement.kind === "DoStmt") undecided.add("DO");
   if (effectsOf(statement).some((effect) => effect.name === "unmapped")) undecided.add("statement kind");
-  const written = new Set(reached.uses.filter((use) => use.access === "write").map((use) => use.name));
-  const isSafe = (name: string): boolean => settings.safeFunctions.includes(name) || isBuiltin(name, index);
-  const targets = reached.known.filter((relation) => written.has(qualifiedName(relation)));
-  const families = new Set(targets.flatMap((relation): readonly CatalogRelation[] => index.family(relation)));
-  for (const hidden of hiddenCode([...families], isSafe)) undecided.add(hidden);
   const escape = escapeOf(statement);
   if (escape !== undefined) escapes.add(escape);
   return { undecided, escapes };
@@ -199,10 +191,6 @@ const namesNoCode: ReadonlySet<string> = new Set([
   "RenameStmt",
   "SecLabelStmt",
 ]);
-
-function isBuiltin(name: string, index: CatalogIndex): boolean {
-  return name.startsWith("pg_catalog.") && index.isBuiltin(name.slice("pg_catalog.".length));
-}
 
 type BulkFields = Pick<StatementModel, "bulkExport" | "bulkShape" | "bulkRelations">;
 

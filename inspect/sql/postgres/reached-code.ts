@@ -8,15 +8,19 @@ import type { AnalysisSettings, SessionScope, StatementEffect } from "../model.t
 import { effectsOf } from "./classify.ts";
 import { sqlBody } from "./function-bodies.ts";
 import { functionFacts } from "./functions.ts";
+import { Mentions } from "./mentions.ts";
 import { definitionQuery } from "./relation-rows.ts";
 import { namedRelations, type ReachedRelations, reachedRelations } from "./relations.ts";
 import type { Part } from "./tree.ts";
+import { unnamedCode } from "./unnamed-code.ts";
 
 export interface ReachedCode {
   readonly relations: ReachedRelations;
   /** Effects of the bodies; those of the statement are not among them. */
   readonly effects: readonly StatementEffect[];
   readonly undecided: ReadonlySet<string>;
+  /** Undecided too: what the schema's maker lets run whenever its relations are read. */
+  readonly onReading: readonly string[];
   readonly escapes: ReadonlySet<string>;
   /** Qualified names of the functions whose bodies were taken for what a call does. */
   readonly followed: readonly string[];
@@ -32,7 +36,7 @@ interface Around {
 export function reachedCode(statement: Part, around: Around, namesOnly: boolean): ReachedCode {
   const reach = new CodeReach(around);
   reach.add(statement, around.scope, around.scope, namesOnly);
-  return reach.result();
+  return reach.result(statement.kind, namesOnly);
 }
 
 class CodeReach {
@@ -42,10 +46,12 @@ class CodeReach {
   readonly #effects = new Map<string, StatementEffect>();
   readonly #undecided = new Set<string>();
   readonly #escapes = new Set<string>();
+  readonly #mentions: Mentions;
   #relations: ReachedRelations | undefined;
 
   constructor(around: Around) {
     this.#around = around;
+    this.#mentions = new Mentions(around.index);
   }
 
   /** `names`: what counts in the tree; `calling`: in bodies that it calls and that have no names of their own. */
@@ -54,7 +60,8 @@ class CodeReach {
     const reached = reachedRelations(namedRelations(tree), index, names);
     this.#relations = this.#relations === undefined ? reached : merged(this.#relations, reached);
     this.#use(tree, names, calling, reached, namesOnly);
-    for (const view of reached.views) {
+    const refreshed = tree.kind === "RefreshMatViewStmt" ? reached.direct.filter(({ kind }) => kind === "matview") : [];
+    for (const view of [...reached.views, ...refreshed]) {
       const query = this.#views.has(view.oid) ? undefined : definitionQuery(view, index);
       this.#views.add(view.oid);
       // Views within the view are among the reached ones already.
@@ -63,11 +70,15 @@ class CodeReach {
     }
   }
 
-  result(): ReachedCode {
+  result(kind: string, namesOnly: boolean): ReachedCode {
+    const relations = this.#relations ?? reachedRelations([], this.#around.index, this.#around.scope);
+    const unnamed = unnamedCode(this.#mentions, relations, this.#around, { kind, namesOnly });
+    for (const found of unnamed.undecided) this.#undecided.add(found);
     return {
-      relations: this.#relations ?? reachedRelations([], this.#around.index, this.#around.scope),
+      relations,
       effects: [...this.#effects.values()],
       undecided: this.#undecided,
+      onReading: unnamed.onReading,
       escapes: this.#escapes,
       followed: [...new Set([...this.#functions.values()].map(qualifiedFunction))].sort(),
     };
@@ -77,6 +88,7 @@ class CodeReach {
     if (namesOnly) return;
     const { index, settings } = this.#around;
     const columns = new Set(reached.known.flatMap((relation) => relation.columns.map((column) => column.name)));
+    this.#mentions.add(tree, names);
     const facts = functionFacts(tree, index, settings, (name) => columns.has(name), names.path);
     for (const found of facts.undecided) this.#undecided.add(found);
     for (const found of facts.escapes) this.#escapes.add(found);
@@ -88,6 +100,7 @@ class CodeReach {
     const body = sqlBody(fn, this.#around.index);
     if (body === undefined || this.#functions.has(key)) return;
     this.#functions.set(key, fn);
+    this.#mentions.assigns = true; // arguments and the result
     const bound: SessionScope = { ...scope, path: ["pg_catalog"], temporary: {} };
     // A body that is called within one with another path has that path: then a name means any relation of that name.
     const names = body.names === "bound" ? bound : body.names === "called" ? scope : { ...scope, path: null };

@@ -143,15 +143,6 @@ export function reachedColumns(reached: ReachedRelations): readonly string[] {
   return [...columns].sort();
 }
 
-/** User code that writing to the relations runs, unless declared safe. */
-export function hiddenCode(written: readonly CatalogRelation[], isSafe: (name: string) => boolean): readonly string[] {
-  return written.flatMap((relation) =>
-    relation.hiddenFunctions
-      .filter((name) => !isSafe(name))
-      .map((name) => `trigger or default function ${name} on ${qualifiedName(relation)}`),
-  );
-}
-
 interface Surroundings {
   /** WITH names in scope. */
   readonly hidden: ReadonlySet<string>;

@@ -6,8 +6,8 @@ import type { OutputColumn, SessionScope, StatementEffect, StatementModel } from
 import { lookUp } from "../scope.ts";
 import { unsure } from "../unsure.ts";
 import { effectsOf, explainExecutes, gravest } from "./classify.ts";
-import { functionFacts } from "./functions.ts";
 import { plainModel, type Surroundings } from "./plain-statement.ts";
+import { reachedCode } from "./reached-code.ts";
 import { settingsOf } from "./settings.ts";
 import { temporaryName } from "./temporary.ts";
 import { storedLater, temporaryFromExecuted } from "./temporary-executed.ts";
@@ -57,8 +57,8 @@ function explainModel(statement: Part, around: Surroundings): StatementModel {
 function prepareModel(statement: Part, around: Surroundings): StatementModel {
   const body = innerModel(statement, around);
   // The parameter types' input functions run when it is executed.
-  const facts = functionFacts(statement, around.index, around.settings, () => false);
-  const types = [...facts.undecided].filter((what) => what.startsWith("type "));
+  const code = reachedCode(statement, around, false);
+  const types = [...code.undecided, ...code.onReading].filter((what) => /^(type|cast)/.test(what));
   const model = { ...body, undecided: [...new Set([...body.undecided, ...types])].sort() };
   return {
     ...model,
@@ -85,12 +85,12 @@ function executeModel(statement: Part, around: Surroundings): StatementModel {
   const made = lookUp(around.scope.prepared, name);
   if (made === undefined) return unknownModel({ name: "execute", class: "unknown" }, `prepared statement ${name}`);
   const prepared = executedLater(made, around.scope);
-  const facts = functionFacts(statement, around.index, around.settings, () => false);
+  const facts = reachedCode(statement, around, false);
   const ofParameters = effectsOf(statement).filter((effect) => effect.name !== "execute");
   return {
     ...prepared,
     ...classed([...prepared.effects, ...ofParameters]),
-    undecided: [...new Set([...prepared.undecided, ...facts.undecided])].sort(),
+    undecided: [...new Set([...prepared.undecided, ...facts.undecided, ...facts.onReading])].sort(),
     escapes: [...new Set([...prepared.escapes, ...facts.escapes])].sort(),
     settings: [...prepared.settings, ...settingsOf(statement)],
   };

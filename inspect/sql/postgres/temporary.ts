@@ -4,10 +4,10 @@
  * Spec: PostgreSQL documentation, "Schemas" and "search_path": pg_temp is searched first for relations unless the path lists it.
  */
 import { createHash } from "node:crypto";
-import type { CatalogColumn, CatalogFunction, CatalogRelation, CatalogType } from "@sluice/core/catalog.ts";
+import type { CatalogCast, CatalogColumn, CatalogFunction, CatalogRelation, CatalogType } from "@sluice/core/catalog.ts";
 import type { CatalogEpoch } from "@sluice/core/ids.ts";
 import type { ParseResult } from "libpg-query";
-import type { CatalogIndex, LookupNames, SearchedSchemas } from "../catalog-index.ts";
+import type { CatalogIndex, LookupNames, SearchedSchemas, UserOperator } from "../catalog-index.ts";
 import type { SessionScope, TemporaryRelation } from "../model.ts";
 import { type Column, type Origins, type Rows, UNKNOWN, union, unknownRows } from "./lineage.ts";
 
@@ -150,8 +150,24 @@ class SessionIndex implements CatalogIndex {
     return this.#index.typesNamed(name);
   }
 
-  isUserOperator(name: string): boolean {
-    return this.#index.isUserOperator(name);
+  typeByOid(oid: number): CatalogType | undefined {
+    return this.#index.typeByOid(oid);
+  }
+
+  arrayOf(typeOid: number): number | undefined {
+    return this.#index.arrayOf(typeOid);
+  }
+
+  operatorsNamed(name: string): readonly UserOperator[] {
+    return this.#index.operatorsNamed(name);
+  }
+
+  get casts(): readonly CatalogCast[] | undefined {
+    return this.#index.casts;
+  }
+
+  get eventFunctions(): readonly string[] {
+    return this.#index.eventFunctions;
   }
 }
 

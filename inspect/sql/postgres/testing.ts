@@ -148,6 +148,7 @@ export const catalog: Catalog = {
   builtinFunctions: builtinFunctions.filter((name) => name !== ""),
   userOperators: ["~~~"],
   userTypes,
+  userCasts: [],
 };
 
 export const index: CatalogIndex = indexCatalog(catalog, parseSync);
