@@ -68,7 +68,7 @@ async function main(): Promise<boolean> {
     `${result.compared} statements compared in ${result.seconds.toFixed(0)} s (${(result.compared / result.seconds).toFixed(0)}/s)`,
   );
   say(
-    `${(100 * coverage.answered).toFixed(1)} % permitted with rows; ${coverage.refused} of ${coverage.work} refused, ${coverage.failed} failed, ${coverage.ended} sessions ended, ${coverage.cutShort} cut short by a catalog that was being read`,
+    `${(100 * coverage.answered).toFixed(1)} % of those that return rows were permitted and did; ${coverage.refused} of ${coverage.work} refused, ${coverage.failed} failed, ${coverage.ended} sessions ended, ${coverage.cutShort} cut short by a catalog that was being read`,
   );
   for (const line of result.unsteady) say(`UNSTEADY ${line}`);
   const precision = await measurePrecision({ fuzz, gateway, seed: Number(values.seed), statements: 1_500 });
@@ -76,7 +76,7 @@ async function main(): Promise<boolean> {
   if (precision.share > precision.ceiling)
     faults.push(`precision: ${(100 * precision.share).toFixed(1)} % of unprotected cells were withheld`);
   for (const feature of coverage.faults) faults.push(`never permitted: ${feature}`);
-  if (coverage.answered < 0.5) faults.push("fewer than half of the statements were permitted and returned rows");
+  if (coverage.answered < 0.5) faults.push("fewer than half of the statements that return rows were permitted and did");
   if (result.findings.length > 0) faults.push(`${result.findings.length} differences`);
   for (const fault of faults) say(`FAULT ${fault}`);
   return faults.length === 0;

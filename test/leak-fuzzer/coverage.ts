@@ -16,7 +16,10 @@ const refusedByDesign: ReadonlySet<string> = new Set([
   "NATURAL JOIN",
   "DISTINCT",
   "FOR UPDATE",
+  "names claimed by protocol",
 ]);
+
+const RETURNS_ROWS = /^\(?(SELECT(?! i\.\* INTO)|WITH|COPY|FETCH|EXECUTE|EXPLAIN|SHOW)\b|RETURNING/;
 
 export class Coverage {
   readonly features: Map<string, Counts> = new Map();
@@ -25,6 +28,8 @@ export class Coverage {
   /** The same for the target's own errors. */
   readonly failures: Map<string, { count: number; example: string }> = new Map();
   work = 0;
+  /** Of these, statements that return rows when they are permitted: no definitions, no plain INSERT. */
+  returning = 0;
   withRows = 0;
   refused = 0;
   failed = 0;
@@ -36,7 +41,10 @@ export class Coverage {
   add(statement: Statement, outcome: Outcome): void {
     if (!statement.work) return;
     this.work += 1;
-    if (outcome.rows > 0) this.withRows += 1;
+    if (RETURNS_ROWS.test(textOf(statement))) {
+      this.returning += 1;
+      if (outcome.rows > 0) this.withRows += 1;
+    }
     if (outcome.refusal !== null) {
       this.refused += 1;
       const known = this.refusals.get(outcome.refusal);
@@ -57,9 +65,9 @@ export class Coverage {
     }
   }
 
-  /** Of the statements, those that were permitted and returned rows. 0 to 1. */
+  /** Of the statements that can return rows, those that were permitted and did. 0 to 1. */
   get answered(): number {
-    return this.work === 0 ? 0 : this.withRows / this.work;
+    return this.returning === 0 ? 0 : this.withRows / this.returning;
   }
 
   /** Features that were written often and never permitted. */

@@ -35,7 +35,7 @@ export class Steps {
   next(): Step {
     if (this.#chance.options.plain) return this.#plainStep();
     return this.#chance.weighted<() => Step>([
-      [56, () => [this.#query(3)]],
+      [72, () => [this.#query(3)]],
       [6, () => this.#cursor()],
       [5, () => this.#prepared()],
       [4, () => [this.#explain()]],
@@ -45,7 +45,7 @@ export class Steps {
       [4, () => this.#changing.temporaryTable()],
       [5, () => this.#changing.temporaryUse()],
       [4, () => this.#searchPath()],
-      [3, () => this.#errors()],
+      [2, () => this.#errors()],
       [3, () => this.#channels()],
       [2, () => this.#settings()],
       [3, () => this.#effects()],
