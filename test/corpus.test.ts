@@ -45,6 +45,28 @@ it.each([
   expect(texts(script)).toEqual(expected);
 });
 
+it("knows what psql's own commands say about a statement", () => {
+  const script = String.raw`\getenv dir PG_ABS_SRCDIR
+\set file :dir '/data/x.data'
+COPY t FROM :'file';
+COPY t FROM stdin;
+1	a
+2	\.b
+\.
+SELECT 1 AS n \gset
+\c - somebody
+SELECT 2;
+\connect
+SELECT 3;`;
+  expect(splitPsqlScript(script, { PG_ABS_SRCDIR: "/src" })).toEqual([
+    { text: "COPY t FROM '/src/data/x.data';", line: 3 },
+    { text: "COPY t FROM stdin;", line: 4, data: "1\ta\n2\t\\.b\n" },
+    { text: "SELECT 1 AS n", line: 8, sentBy: "gset" },
+    { text: "SELECT 2;", line: 10, connected: { user: "somebody" } },
+    { text: "SELECT 3;", line: 12, connected: { user: null } },
+  ]);
+});
+
 it("knows the line of each", () => {
   expect(splitPsqlScript("-- a\n\nSELECT\n1;\n\nSELECT 2;").map(({ line }) => line)).toEqual([3, 6]);
 });

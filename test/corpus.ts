@@ -1,17 +1,66 @@
 /**
  * Classification and lineage over a corpus that nobody here wrote: `node test/corpus.ts [DIR…]` runs them over every statement of the
- * .sql files in the directories, by default over PostgreSQL's own regression suite, and prints what came of it. Exits 1 on a crash.
+ * .sql files in the directories, by default over PostgreSQL's own regression suite, and prints what came of it. With `--server 15|18`
+ * the scripts run on an embedded server, and what it says of results and names is held against the models. Exits 1 on a crash or a
+ * fault. `--only NAME` takes the suites of that name, `--minutes N` begins no script later than that.
  */
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { performance } from "node:perf_hooks";
+import { parseArgs } from "node:util";
 import { index } from "@sluice/inspect/sql/postgres/testing.ts";
+import { loadModule } from "libpg-query";
 import { reportOf } from "./corpus/report.ts";
-import { fetchRegressionSuite, readScripts } from "./corpus/source.ts";
+import { serverReportOf } from "./corpus/server-report.ts";
+import { runOnServer } from "./corpus/server-run.ts";
+import { fetchRegressionSuite, readScripts, readSuites } from "./corpus/source.ts";
 import { tallyScripts } from "./corpus/tally.ts";
+import { startTarget, type TargetVersion, targetVersions } from "./support/targets.ts";
 
-const given = process.argv.slice(2);
-const directories = given.length > 0 ? given : await fetchRegressionSuite(join(tmpdir(), "sluice-corpus"));
-const scripts = await readScripts(directories);
-const tally = tallyScripts(scripts, index);
-process.stdout.write(`${reportOf(`${scripts.length} scripts, against the tests' sample catalog`, tally)}\n`);
-if (tally.crashes.length > 0 || tally.statements === 0) process.exitCode = 1;
+const MINUTES = 9;
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    server: { type: "string" },
+    only: { type: "string", multiple: true, default: [] },
+    minutes: { type: "string", default: String(MINUTES) },
+  },
+});
+const directories = positionals.length > 0 ? positionals : await fetchRegressionSuite(join(tmpdir(), "sluice-corpus"));
+await loadModule();
+if (values.server === undefined) await withSampleCatalog();
+else await onServer(toVersion(values.server));
+
+async function withSampleCatalog(): Promise<void> {
+  const scripts = await readScripts(directories);
+  const tally = tallyScripts(scripts, index);
+  process.stdout.write(`${reportOf(`${scripts.length} scripts, against the tests' sample catalog`, tally)}\n`);
+  if (tally.crashes.length > 0 || tally.statements === 0) process.exitCode = 1;
+}
+
+async function onServer(version: TargetVersion): Promise<void> {
+  const all = await readSuites(directories);
+  const suites = values.only.length === 0 ? all : all.filter(({ name }) => values.only.includes(name));
+  const target = await startTarget(version, { statement_timeout: "8s", lock_timeout: "4s", max_prepared_transactions: "4" });
+  try {
+    const tally = await runOnServer({
+      target,
+      suites,
+      budgetMs: Number(values.minutes) * 60_000,
+      progress: (line) => process.stderr.write(`${line}\n`),
+      nowMs: () => performance.now(),
+    });
+    const scripts = suites.reduce((sum, suite) => sum + suite.scripts.length, 0);
+    process.stdout.write(`${serverReportOf(`${scripts} scripts on PostgreSQL ${version}`, tally)}\n`);
+    if (tally.crashes.length + tally.faults.length > 0 || tally.results === 0) process.exitCode = 1;
+  } finally {
+    await target.stop();
+  }
+}
+
+function toVersion(text: string): TargetVersion {
+  const found = targetVersions.find((version) => String(version) === text);
+  if (found === undefined) throw new Error(`--server takes ${targetVersions.join(" or ")}, not ${text}.`);
+  return found;
+}

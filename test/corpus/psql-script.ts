@@ -8,11 +8,17 @@ export interface ScriptStatement {
   readonly text: string;
   /** From 1. */
   readonly line: number;
+  /** The lines behind COPY … FROM STDIN, without the last `\.`. */
+  readonly data?: string;
+  /** Before it psql has connected anew (`\c`), as this user where one is named. */
+  readonly connected?: { readonly user: string | null };
+  /** What psql does with the result is not followed: `\gset`, `\gexec`, `\crosstabview`. */
+  readonly sentBy?: string;
 }
 
-/** The statements of a script, in order; comments alone are none. */
-export function splitPsqlScript(script: string): readonly ScriptStatement[] {
-  return new Splitter(script).split();
+/** The statements of a script, in order; comments alone are none. `environment`: what `\getenv` finds. */
+export function splitPsqlScript(script: string, environment: Readonly<Record<string, string>> = {}): readonly ScriptStatement[] {
+  return new Splitter(script, environment).split();
 }
 
 /** Backslash commands that send what has been gathered. */
@@ -20,6 +26,7 @@ const sending = /^\\(g|gx|gset|gexec|gdesc|crosstabview|watch|bind|parse)\b/;
 
 class Splitter {
   readonly #script: string;
+  readonly #environment: Readonly<Record<string, string>>;
   readonly #found: ScriptStatement[] = [];
   readonly #variables = new Map<string, string>();
   #at = 0;
@@ -31,9 +38,11 @@ class Splitter {
   #bodies = 0;
   /** The first words of the statement, lower case. */
   #words: string[] = [];
+  #connected: { readonly user: string | null } | undefined;
 
-  constructor(script: string) {
+  constructor(script: string, environment: Readonly<Record<string, string>>) {
     this.#script = script;
+    this.#environment = environment;
   }
 
   split(): readonly ScriptStatement[] {
@@ -97,13 +106,21 @@ class Splitter {
     this.#send();
   }
 
-  #send(): void {
+  #send(sentBy?: string): void {
     const text = this.#text.trim();
     const line = this.#startLine;
     this.#reset();
     if (text === "" || line === 0 || text === ";") return;
-    this.#found.push({ text, line });
-    if (/^(\s|--.*\n|\/\*[\s\S]*?\*\/)*copy\b[\s\S]*\bfrom\s+stdin\b/i.test(text)) this.#skipData();
+    const copies = /^(\s|--.*\n|\/\*[\s\S]*?\*\/)*copy\b[\s\S]*\bfrom\s+stdin\b/i.test(text);
+    const data = copies ? this.#takeData() : undefined;
+    this.#found.push({
+      text,
+      line,
+      ...(data === undefined ? {} : { data }),
+      ...(this.#connected === undefined ? {} : { connected: this.#connected }),
+      ...(sentBy === undefined ? {} : { sentBy }),
+    });
+    this.#connected = undefined;
   }
 
   #reset(): void {
@@ -115,14 +132,15 @@ class Splitter {
   }
 
   /** Data lines up to `\.`; none where a statement comes first, since a COPY that fails reads none. */
-  #skipData(): void {
+  #takeData(): string | undefined {
     const start = this.#lineEnd() + 1;
     const end = /^\\\.$/m.exec(this.#script.slice(start));
-    if (end === null) return;
+    if (end === null) return undefined;
     const data = this.#script.slice(start, start + end.index);
     if (/^\s*(alter|begin|copy|create|delete|drop|insert|reset|rollback|select|set|truncate|update|--|\\[a-z])/im.test(data))
-      return;
+      return undefined;
     this.#skip(start + end.index + end[0].length - this.#at);
+    return data;
   }
 
   #backslash(): void {
@@ -133,11 +151,26 @@ class Splitter {
     }
     const command = this.#script.slice(this.#at, this.#lineEnd());
     this.#skip(command.length);
-    const set = /^\\set\s+(\w+)\s+('[^']*'|\S+)\s*$/.exec(command);
-    if (set !== null) this.#variables.set(set[1]!, set[2]!.replace(/^'(.*)'$/, "$1"));
+    const set = /^\\set\s+(\w+)\s+(\S.*)$/.exec(command);
+    const environment = /^\\getenv\s+(\w+)\s+(\w+)/.exec(command);
+    const connected = /^\\c(?:onnect)?\b\s*(?:(\S+)\s*)?(\S+)?/.exec(command);
+    if (set !== null) this.#variables.set(set[1]!, this.#joined(set[2]!));
+    else if (environment !== null) this.#variables.set(environment[1]!, this.#environment[environment[2]!] ?? environment[2]!);
+    else if (connected !== null)
+      this.#connected = { user: connected[2] === undefined || connected[2] === "-" ? null : connected[2] };
     else if (/^\\(r|reset)\b/.test(command)) this.#reset();
-    else if (/^\\copy\b.*\bfrom\s+stdin\b/i.test(command)) this.#skipData();
-    else if (sending.test(command)) this.#send();
+    else if (/^\\copy\b.*\bfrom\s+stdin\b/i.test(command)) this.#takeData();
+    else if (sending.test(command)) this.#send(/^\\(gset|gexec|crosstabview)/.exec(command)?.[1]);
+  }
+
+  /** The words of `\set name …` put together, as psql does; variables in them have their values. */
+  #joined(words: string): string {
+    return [...words.matchAll(/'((?:[^']|'')*)'|:'?(\w+)'?|(\S+)/g)]
+      .map(
+        ([, quoted, variable, plain]) =>
+          quoted?.replaceAll("''", "'") ?? this.#variables.get(variable ?? "") ?? plain ?? variable ?? "",
+      )
+      .join("");
   }
 
   /** `:name`, `:'name'`, `:"name"`; not `::type`, `:=` or the bound of a slice. */

@@ -111,7 +111,7 @@ function takeModel(tally: Tally, place: string, model: StatementModel): void {
 }
 
 /** `function public.f` is a `function`; what was made twice or is written to stays out of it. */
-function kindOfReason(reason: string): string {
+export function kindOfReason(reason: string): string {
   const kinds = [
     "prepared statement",
     "trigger or default function",
