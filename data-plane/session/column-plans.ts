@@ -8,6 +8,7 @@ import type { CellEdit } from "@sluice/core/cell-edit.ts";
 import type { MaskOperator } from "@sluice/core/snapshot.ts";
 import { maskDerived, maskExact, scanCell } from "@sluice/inspect/dlp/cell-edit.ts";
 import type { Detector } from "@sluice/inspect/dlp/detect.ts";
+import type { ColumnLabels } from "@sluice/inspect/policy/labels.ts";
 import type { PrincipalMasking } from "@sluice/inspect/policy/masking.ts";
 import type { OutputColumn, StatementModel } from "@sluice/inspect/sql/model.ts";
 import type { ColumnPlan, FieldDescription } from "@sluice/inspect/wire/judgement.ts";
@@ -64,15 +65,21 @@ export function planColumns(input: ColumnPlanInput): ColumnPlanResult {
     const mask = masking.maskFor(origin.origins, exact);
     if (mask !== null && isNamed(wire) && masking.maskFor(analysed.origins, analysed.exact) === null)
       disagreements.push(field.name);
+    const typeOid = shownAs(field.typeOid, input.state.labels);
     if (mask !== null) {
-      return exact
-        ? maskExact(mask.operator, field.typeOid, field.format)
-        : maskDerived(mask.operator, field.typeOid, field.format);
+      return exact ? maskExact(mask.operator, typeOid, field.format) : maskDerived(mask.operator, typeOid, field.format);
     }
     if (input.scanRules.length === 0) return null;
-    return scanCell(exact ? input.scanRules : wholeRules, field.typeOid, field.format);
+    return scanCell(exact ? input.scanRules : wholeRules, typeOid, field.format);
   });
   return { plan: edits.some((edit) => edit !== null) ? edits : null, unknownRelation, disagreements };
+}
+
+const TEXT_OID = 25;
+
+/** The type whose values are written as this one's are: text for citext and its like, of which there is no number of its own. */
+export function shownAs(typeOid: number, labels: Pick<ColumnLabels, "takesText">): number {
+  return labels.takesText(typeOid) ? TEXT_OID : typeOid;
 }
 
 function analysedOrigin({ columns, columnsKnown }: StatementModel, index: number): Origin {

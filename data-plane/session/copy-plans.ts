@@ -9,7 +9,8 @@ import { maskCopied, scanCopied } from "@sluice/inspect/dlp/copied-cell.ts";
 import type { PrincipalMasking } from "@sluice/inspect/policy/masking.ts";
 import type { OutputColumn, StatementModel } from "@sluice/inspect/sql/model.ts";
 import type { CopyPlan } from "@sluice/inspect/wire/judgement.ts";
-import type { ScanRule } from "./column-plans.ts";
+import type { CatalogState } from "../upstream/catalogs.ts";
+import { type ScanRule, shownAs } from "./column-plans.ts";
 
 export interface CopyPlanInput {
   readonly model: StatementModel;
@@ -18,6 +19,7 @@ export interface CopyPlanInput {
   readonly binary: boolean;
   readonly masking: PrincipalMasking;
   readonly scanRules: readonly ScanRule[];
+  readonly state: Pick<CatalogState, "labels">;
   readonly rowsMax: number | null;
   /** DDL is under way, or came since the statement was judged. */
   readonly dirty: boolean;
@@ -39,20 +41,15 @@ export function planCopy(input: CopyPlanInput): CopyPlan | null {
       "A table or view may have changed since. Run the statement again.",
     );
   const format = binary ? "binary" : "text";
-  const edits = model.columns.map((column) => editOf(column, format, masking, scanRules));
+  const edits = model.columns.map((column) => editOf(column, format, input));
   if (edits.every((edit) => edit === null)) return input.rowsMax === null ? null : { form, edits: null };
   return { form, edits };
 }
 
-function editOf(
-  column: OutputColumn,
-  format: "text" | "binary",
-  masking: PrincipalMasking,
-  scanRules: readonly ScanRule[],
-): CellEdit | null {
+function editOf(column: OutputColumn, format: "text" | "binary", { masking, scanRules, state }: CopyPlanInput): CellEdit | null {
   const exact = column.exact && column.origins.length === 1;
   const mask = masking.maskFor(column.origins, exact);
-  const typeOid = exact ? column.typeOid : undefined;
+  const typeOid = exact && column.typeOid !== undefined ? shownAs(column.typeOid, state.labels) : undefined;
   if (mask !== null) return maskCopied(mask.operator, typeOid, format);
   if (scanRules.length === 0) return null;
   return scanCopied(exact ? scanRules : scanRules.map(wholeRule), typeOid, format);

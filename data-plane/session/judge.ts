@@ -364,7 +364,7 @@ export class SessionJudge implements Judge {
       },
       planCopy: (columns, binary) => {
         const dirty = catalog.dirty || outlived();
-        return planCopy({ model, columns, binary, masking, scanRules, rowsMax: statement.decision.rowsMax, dirty });
+        return planCopy({ model, columns, binary, masking, scanRules, state, rowsMax: statement.decision.rowsMax, dirty });
       },
     };
   }

@@ -35,7 +35,8 @@ const nullCell: CellEdit = () => null;
 /**
  * For a protected column that reaches the output unmodified. `partial` shows its part of a text; JSON and XML become the
  * constant, since masked letters would break them; types that cannot hold text, arrays and records become NULL. So does a type made
- * by an extension or a user; but `partial` in text format takes it for text, unless it looks like an array, a composite or a range.
+ * by an extension or a user: part of an enum's label or of a composite is no value of it. Who knows that one is written as text is,
+ * like citext, names text.
  */
 export function maskExact(operator: MaskOperator, typeOid: number, format: Format): CellEdit {
   switch (operator.kind) {
@@ -96,7 +97,7 @@ function constantOf(typeOid: number, format: Format): Buffer | null {
       return jsonBytes;
     case "jsonb":
       return format === "binary" ? jsonbBytes : jsonBytes;
-    case "user": // an enum, a composite or a range would not parse, and nothing here tells them from citext
+    case "user": // an enum, a composite or a range would not parse
     case "none":
     case "array":
     case "record":
@@ -110,9 +111,6 @@ function constantOf(typeOid: number, format: Format): Buffer | null {
 function maskPartExact(operator: Partial, typeOid: number, format: Format): CellEdit {
   const shape = typeShape(typeOid);
   if (shape === "text" && typeOid !== SINGLE_CHAR_OID) return (source, start, end) => maskPart(operator, source, start, end);
-  if (shape === "user" && format === "text") {
-    return (source, start, end) => (startsStructure(source, start, end) ? null : maskPart(operator, source, start, end));
-  }
   return constantCell(constantOf(typeOid, format));
 }
 
@@ -122,12 +120,6 @@ function maskPart(operator: Partial, source: Buffer, start: number, end: number)
   if (!isUtf8Cell(source, start, end)) return constantBytes;
   const text = applyOperator(operator, decodeCell(source, start, end, "utf8"));
   return text === null ? null : encodeCell(text, "utf8");
-}
-
-/** Opens like an array, composite, range or hstore literal. */
-function startsStructure(source: Buffer, start: number, end: number): boolean {
-  const first = start < end ? source[start] : undefined;
-  return first === 0x7b || first === 0x28 || first === 0x5b || first === 0x22;
 }
 
 /** Containers in containers, as deep as they are walked; below, bytes are searched as they are. */

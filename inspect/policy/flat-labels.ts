@@ -31,6 +31,8 @@ export interface FlatLabels {
   readonly namedSets: Uint32Array<ArrayBuffer>;
   /** Bits of FLAG. */
   readonly flags: Uint8Array<ArrayBuffer>;
+  /** OIDs of types that take and show every text as text does, in order. Few: citext and plain domains. */
+  readonly textTypes: Uint32Array<ArrayBuffer>;
   /** Open addressing by `hashOf`: place + 1, 0 for an empty slot. */
   readonly columnsByName: Uint32Array<ArrayBuffer>;
   readonly columnHashes: Uint32Array<ArrayBuffer>;
@@ -62,7 +64,7 @@ const textlessTypes: ReadonlySet<number> = new Set([
   16, 17, 20, 21, 23, 26, 700, 701, 790, 1082, 1083, 1114, 1184, 1186, 1266, 1700, 2950,
 ]);
 
-export function flatLabels(rules: LabelRules, catalog: Pick<Catalog, "relations">): FlatLabels {
+export function flatLabels(rules: LabelRules, catalog: Pick<Catalog, "relations" | "userTypes">): FlatLabels {
   const entities = entitiesOfColumns(rules, catalog);
   const relations = [...catalog.relations].sort((a, b) => a.oid - b.oid);
   const count = relations.reduce((columns, relation) => columns + relation.columns.length, 0);
@@ -75,6 +77,9 @@ export function flatLabels(rules: LabelRules, catalog: Pick<Catalog, "relations"
     ...columns,
     ...byName,
     ...nameRelations(relations, columns, byName, sets),
+    textTypes: Uint32Array.from(
+      catalog.userTypes.flatMap(({ oid, takesText }) => (takesText === true && oid !== undefined ? [oid] : [])),
+    ).sort(),
     entitySets: sets.all,
     usedSets: [...new Set(byName.namedSets)].filter((set) => set !== 0),
   };

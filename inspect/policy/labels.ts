@@ -22,6 +22,8 @@ export interface ColumnLabels {
   isGenerated(oid: number, columnNumber: number): boolean;
   /** False only for columns whose type cannot hold a text (numbers, times, booleans …); true when the column is not known. */
   mayHoldText(qualified: string): boolean;
+  /** A type of a user's of which every text is a value, shown and sent as text is: citext, and plain domains over a text. */
+  takesText(typeOid: number): boolean;
   readonly hasLabels: boolean;
   /** Every set of entities that some column carries by its name. Few, however many columns there are. */
   readonly entitySets: readonly (readonly string[])[];
@@ -115,6 +117,10 @@ class FlatColumnLabels implements ColumnLabels {
   isGenerated(oid: number, columnNumber: number): boolean {
     const column = this.#column(oid, columnNumber);
     return column >= 0 && (this.#flat.flags[column]! & FLAG.generated) !== 0;
+  }
+
+  takesText(typeOid: number): boolean {
+    return this.#flat.textTypes.includes(typeOid);
   }
 
   mayHoldText(qualified: string): boolean {

@@ -166,7 +166,7 @@ class Judgement {
 
   /** Values can be collected into arrays. */
   #arrays(): void {
-    for (const oid of [...this.#types]) {
+    for (const oid of this.#types) {
       const array = this.#index.arrayOf(oid);
       if (array !== undefined) this.#types.add(array);
     }
