@@ -16,7 +16,11 @@ export function functionEffect(name: string): StatementEffect | undefined {
 
 /** True for functions that carry values past the result, run text as SQL, or reach files, other servers and other sessions. */
 export function isEscape(name: string): boolean {
-  return escapes.has(name) || matchesAny(name, escapePrefixes) || /^pg_(create|drop|copy|alter)_.*slot$/.test(name);
+  return (
+    escapes.has(name) ||
+    (matchesAny(name, escapePrefixes) && name !== "pg_stat_get_backend_idset") ||
+    /^pg_(create|drop|copy|alter)_.*slot$/.test(name)
+  );
 }
 
 /** True for the functions that turn whole tables, schemas or the results of a text into one value. */
@@ -122,7 +126,7 @@ const keepers: ReadonlySet<string> = new Set(["set_config", "pg_notify", "setval
  * sizes, positions, counters, locks, clocks, random numbers. A check compares the list with pg_proc of real servers.
  */
 export function isHarmless(name: string): boolean {
-  return harmless.has(name) || name.startsWith("pg_stat_get_");
+  return harmless.has(name) || (name.startsWith("pg_stat_get_") && counters.has(name.slice("pg_stat_get_".length)));
 }
 
 const harmless: ReadonlySet<string> = new Set(
@@ -137,6 +141,30 @@ const harmless: ReadonlySet<string> = new Set(
   pg_stat_clear_snapshot pg_stat_force_next_flush pg_stat_have_stats pg_table_size pg_tablespace_size pg_total_relation_size
   pg_xact_commit_timestamp pg_xact_commit_timestamp_origin pg_xact_status random random_normal timeofday txid_status uuidv4
   uuidv7`.split(/\s+/),
+);
+
+/** What of `pg_stat_get_` in versions 15 and 18 only counts; those that take another session's number or show what it does are escapes. */
+const counters: ReadonlySet<string> = new Set(
+  `analyze_count archiver autoanalyze_count autovacuum_count backend_idset bgwriter_buf_written_checkpoints
+  bgwriter_buf_written_clean bgwriter_maxwritten_clean bgwriter_requested_checkpoints bgwriter_stat_reset_time
+  bgwriter_timed_checkpoints blocks_fetched blocks_hit buf_alloc buf_fsync_backend buf_written_backend
+  checkpoint_sync_time checkpoint_write_time checkpointer_buffers_written checkpointer_num_performed
+  checkpointer_num_requested checkpointer_num_timed checkpointer_restartpoints_performed
+  checkpointer_restartpoints_requested checkpointer_restartpoints_timed checkpointer_slru_written
+  checkpointer_stat_reset_time checkpointer_sync_time checkpointer_write_time db_active_time db_blk_read_time
+  db_blk_write_time db_blocks_fetched db_blocks_hit db_checksum_failures db_checksum_last_failure db_conflict_all
+  db_conflict_bufferpin db_conflict_lock db_conflict_logicalslot db_conflict_snapshot db_conflict_startup_deadlock
+  db_conflict_tablespace db_deadlocks db_idle_in_transaction_time db_numbackends db_parallel_workers_launched
+  db_parallel_workers_to_launch db_session_time db_sessions db_sessions_abandoned db_sessions_fatal db_sessions_killed
+  db_stat_reset_time db_temp_bytes db_temp_files db_tuples_deleted db_tuples_fetched db_tuples_inserted db_tuples_returned
+  db_tuples_updated db_xact_commit db_xact_rollback dead_tuples function_calls function_self_time function_total_time
+  ins_since_vacuum io last_analyze_time last_autoanalyze_time last_autovacuum_time last_vacuum_time lastscan live_tuples
+  mod_since_analyze numscans recovery_prefetch slru snapshot_timestamp subscription_stats total_analyze_time
+  total_autoanalyze_time total_autovacuum_time total_vacuum_time tuples_deleted tuples_fetched tuples_hot_updated
+  tuples_inserted tuples_newpage_updated tuples_returned tuples_updated vacuum_count wal xact_blocks_fetched
+  xact_blocks_hit xact_function_calls xact_function_self_time xact_function_total_time xact_numscans xact_tuples_deleted
+  xact_tuples_fetched xact_tuples_hot_updated xact_tuples_inserted xact_tuples_newpage_updated xact_tuples_returned
+  xact_tuples_updated`.split(/\s+/),
 );
 
 const largeObjectWriters: ReadonlySet<string> = new Set([
@@ -217,7 +245,11 @@ const escapes: ReadonlySet<string> = new Set([
   "pg_get_backend_memory_contexts", // texts of prepared statements are among the names
   "plpgsql_validator",
   "pg_stat_get_activity",
-  "pg_stat_get_backend_activity",
+  "pg_stat_get_progress_info",
+  "pg_stat_get_replication_slot",
+  "pg_stat_get_subscription",
+  "pg_stat_get_wal_receiver", // with what it connects by
+  "pg_stat_get_wal_senders",
   "pg_prepared_statement",
   "pg_cursor",
   "pg_mcv_list_items",
@@ -246,6 +278,7 @@ const escapePrefixes: readonly string[] = [
   "pg_ls_",
   "pg_logical_",
   "pg_replication_",
+  "pg_stat_get_backend_",
   "pg_walfile",
   "pg_walinspect",
   "pg_get_wal_",
