@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /**
- * What `npm start`, `npm test`, `npm run bench` and `npm run test:chaos` begin with. Runs under the installed Node (20.11 or later), installs what
+ * What `npm start`, `npm test`, `npm run bench` and the like begin with. Runs under the installed Node (20.11 or later), installs what
  * is missing, then hands over to the project's own Node 24. It must never import a dependency (there may be none yet) and
  * never hide the exit code of what it started.
  */
@@ -14,7 +14,13 @@ import { fileURLToPath } from "node:url";
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
 const marker = path.join(root, "node_modules", ".sluice-lock");
 const ownNode = path.join(root, "node_modules", ".bin", "node");
-const scripts = { start: "cli/demo/main.ts", test: "tools/check.ts", bench: "bench/main.ts", "test:chaos": "test/chaos.ts" };
+const scripts = {
+  start: "cli/demo/main.ts",
+  test: "tools/check.ts",
+  bench: "bench/main.ts",
+  "test:chaos": "test/chaos.ts",
+  "test:clients": "test/clients/main.ts",
+};
 
 const [task = "", ...rest] = process.argv.slice(2);
 const script = scripts[task];

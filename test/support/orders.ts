@@ -27,6 +27,8 @@ export interface OrdersOptions {
   /** The CA of the gateway's certificate where it is not the installation's own. */
   readonly caFile?: string;
   readonly environment?: Readonly<Record<string, string>>;
+  /** Run in the target's database, as its owner, before the gateway is there. */
+  readonly statements?: readonly string[];
 }
 
 /** Where the libraries of PostgreSQL 18 are: with them Debian's psql speaks direct TLS and protocol 3.2. */
@@ -47,7 +49,7 @@ export async function contractManifests(port: number): Promise<string> {
 export async function startOrders(options: OrdersOptions = {}): Promise<Orders> {
   const target = await startTarget(options.version ?? 15);
   try {
-    await target.createDatabase("orders", ordersSchema(planted));
+    await target.createDatabase("orders", [...ordersSchema(planted), ...(options.statements ?? [])]);
     const manifests = await contractManifests(target.port);
     const config = await contractConfig();
     const sluice = await startSluice({

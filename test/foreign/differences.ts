@@ -1,0 +1,60 @@
+/**
+ * The closed list of differences between a direct connection and one through a gateway that allows everything. A difference that
+ * nothing here explains fails the suite; an explanation names the scripts it may be used in.
+ */
+import { execFile } from "node:child_process";
+import { readFile, writeFile } from "node:fs/promises";
+
+export interface Hunk {
+  readonly direct: string;
+  readonly gateway: string;
+  /** As `diff` prints it. */
+  readonly text: string;
+}
+
+export interface Explanation {
+  readonly name: string;
+  readonly scripts: readonly string[];
+  /** What the differing lines must look like on each side. */
+  readonly direct: RegExp;
+  readonly gateway: RegExp;
+  /** For people. */
+  readonly why: string;
+}
+
+export const explanations: readonly Explanation[] = [];
+
+/** The explanation of a difference in a script, if it has one. */
+export function explain(script: string, hunk: Hunk): Explanation | undefined {
+  return explanations.find(
+    ({ scripts, direct, gateway }) => scripts.includes(script) && direct.test(hunk.direct) && gateway.test(hunk.gateway),
+  );
+}
+
+/** Differences of two files, with `same` words (one a side) taken for equal. */
+export async function hunksOf(direct: string, gateway: string, same: readonly [string, string]): Promise<readonly Hunk[]> {
+  const [first, second] = [await readFile(direct, "latin1"), await readFile(gateway, "latin1")];
+  const alike = second.replaceAll(same[1], same[0]);
+  if (first === alike) return [];
+  await writeFile(`${gateway}.alike`, alike, "latin1");
+  const printed = await new Promise<string>((resolve, reject) => {
+    const options = { maxBuffer: 256 * 1024 * 1024, encoding: "latin1" } as const;
+    execFile("diff", ["-a", "-U0", direct, `${gateway}.alike`], options, (error, stdout) => {
+      if (error !== null && error.code !== 1)
+        reject(error); // 1: they differ
+      else resolve(stdout);
+    });
+  });
+  return printed
+    .split(/^@@ /m)
+    .slice(1)
+    .map((text) => {
+      const lines = text.split("\n").slice(1);
+      const side = (sign: string): string =>
+        lines
+          .filter((line) => line.startsWith(sign))
+          .map((line) => line.slice(1))
+          .join("\n");
+      return { direct: side("-"), gateway: side("+"), text: `@@ ${text.trimEnd()}` };
+    });
+}
