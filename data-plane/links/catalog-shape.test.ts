@@ -75,6 +75,12 @@ it("takes none with a part of another shape, wherever it stands", () => {
     { ...whole, functions: [{ ...routine, name: null }] },
     { ...whole, builtinFunctions: [1] },
     { ...whole, userTypes: ["t"] },
+    { ...whole, userTypes: [{ schema: "public", name: "t", kind: "enum", parts: ["x"] }] },
+    { ...whole, userTypes: [{ schema: "public", name: "t", kind: "enum", code: "public.f" }] },
+    { ...whole, userTypes: [{ schema: "public", name: "t", kind: "enum", takesText: 1 }] },
+    { ...whole, operators: [{ schema: "public", name: "=", operands: [25] }] },
+    { ...whole, userCasts: [{ source: 1, target: 2, context: "implicit", function: "public.f" }] },
+    { ...whole, eventFunctions: [1] },
     withRelation({ columns: [null] }),
     withRelation({ columns: [{ ...column, name: 1 }] }),
     withRelation({ columns: [{ ...column, generatedFrom: "1" }] }),
@@ -82,6 +88,7 @@ it("takes none with a part of another shape, wherever it stands", () => {
     withRelation({ definition: {} }),
     withRelation({ system: "no" }),
     withRelation({ hiddenFunctions: [{}] }),
+    withRelation({ readingFunctions: "public.f" }),
   ])
     expect(isCatalog(value, "postgres", 100), JSON.stringify(value)).toBe(false);
 });

@@ -52,6 +52,8 @@ class Judgement {
   readonly #visited = new Set<string>();
   /** Names of types that the texts say. */
   readonly #named = new Set<string>();
+  /** A type that is made of others is among them: what becomes a value of it is converted part by part. */
+  #namesStructure = false;
 
   constructor(mentions: Mentions, reached: ReachedRelations, { index, settings }: Around) {
     this.#mentions = mentions;
@@ -158,9 +160,14 @@ class Judgement {
         if (schema !== undefined && type.schema !== schema) continue;
         if (schema === undefined && lookup.path !== null && !["pg_catalog", "pg_temp", ...lookup.path].includes(type.schema))
           continue;
+        if (type.kind !== "enum" && type.kind !== "base") this.#namesStructure = true;
         if (type.oid !== undefined) this.#type(type.oid, true, false);
       }
-      for (const relation of this.#index.find(schema, name, lookup)) if (!relation.system) this.#row(relation.oid);
+      for (const relation of this.#index.find(schema, name, lookup)) {
+        if (relation.system) continue;
+        this.#namesStructure = true;
+        this.#row(relation.oid);
+      }
     }
   }
 
@@ -190,7 +197,7 @@ class Judgement {
   #mayApply({ target, context }: CatalogCast): boolean {
     const { converts, assigns } = this.#mentions;
     // Also through a domain, an array or a composite that is named.
-    const asked = this.#named.has(target.name.replace(/^_/, "")) || this.#namesUserType();
+    const asked = this.#named.has(target.name.replace(/^_/, "")) || (this.#namesStructure && this.#types.has(target.typeOid));
     switch (context) {
       case "explicit":
         return asked;
@@ -201,13 +208,6 @@ class Judgement {
       default:
         return assertNever(context);
     }
-  }
-
-  #namesUserType(): boolean {
-    return this.#mentions.types.some(({ names }) => {
-      const name = (names.at(-1) ?? "").replace(/^_/, "");
-      return this.#index.typesNamed(name).some(({ kind }) => kind !== "enum" && kind !== "base");
-    });
   }
 
   /** Values of the server's own types are everywhere. */
