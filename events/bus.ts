@@ -7,7 +7,7 @@ export interface RecordConsumer {
   readonly name: string;
   /**
    * Takes a batch. Resolving means it is safe with this consumer; rejecting means it will be offered again (deduplicate by session and
-   * sequence).
+   * sequence). Its bytes are the spool's own: once this has settled nothing may look at them any more.
    */
   consume(records: readonly SessionRecord[], details?: BatchDetails): Promise<void>;
 }

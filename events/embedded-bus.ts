@@ -20,7 +20,10 @@ export function createEmbeddedBus(): EventBus {
     publish: async (batch) => {
       if (closed) throw refused("the event bus is closed");
       if (durable.size === 0) throw refused("no recorder is subscribed");
-      for (const watcher of watching) watcher.offer(batch);
+      if (watching.size > 0) {
+        const copy = copyOf(batch);
+        for (const watcher of watching) watcher.offer(copy);
+      }
       await Promise.all(Array.from(durable, (lane) => lane.deliver(batch)));
     },
     subscribe: (consumer, { durable: isDurable }) => {
@@ -34,6 +37,12 @@ export function createEmbeddedBus(): EventBus {
       durable.clear();
     },
   };
+}
+
+/** Watchers look at it when its memory may have been written to again. */
+function copyOf({ records, source }: PublishedBatch): PublishedBatch {
+  const copied = records.map((record) => (record.kind === "released" ? { ...record, bytes: Buffer.from(record.bytes) } : record));
+  return { records: copied, ...(source === undefined ? {} : { source }) };
 }
 
 function enter<Lane>(lanes: Set<Lane>, lane: Lane): () => void {

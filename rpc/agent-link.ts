@@ -38,6 +38,11 @@ export interface TargetConnection {
   readonly stream: Duplex;
   /** What the target reported while starting up, in order (server_version, TimeZone …). */
   readonly parameters: readonly (readonly [name: string, value: string])[];
+  /**
+   * From now on `take` gets what comes instead of listeners for `data`, in memory that is written to again once it has returned; null:
+   * listeners get it again. What the stream still holds goes to listeners first. Absent: there is no such way.
+   */
+  readonly lendTo?: (take: ((bytes: Buffer) => void) | null) => void;
   /** Absent: an older agent did not ask. Then nothing is known of what names mean. */
   readonly session?: SessionStart;
   /** Asks the target to cancel what runs on this connection; resolves when the request was delivered, never says whether it hit. */

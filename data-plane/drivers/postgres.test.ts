@@ -125,6 +125,11 @@ class Bench {
     const admission = new Admission(all);
     const spool: Partial<Spool> = {
       append: (record) => void bench().records.push(record),
+      release: (record, pieces) => {
+        const bytes = Buffer.concat(pieces);
+        bench().records.push({ ...record, bytes });
+        return { bytes, sent: () => {} };
+      },
       durable: () => bench().durable(),
       crowded: false,
     };

@@ -65,6 +65,11 @@ function open(strict: boolean): Bench {
   };
   const log = {
     append: (body: SessionRecordBody) => void recorded.push(body),
+    release: (pieces: readonly Buffer[]) => {
+      const bytes = Buffer.concat(pieces);
+      recorded.push({ kind: "released", bytes });
+      return { bytes, sent: () => {} };
+    },
     settle: () => {},
     durable: () => {
       const wait = Promise.withResolvers<void>();

@@ -2,12 +2,14 @@
  * One authenticated PostgreSQL session: moves bytes between the caller's socket, the machine and the target's stream, in order,
  * with back-pressure end to end. What goes to the caller is recorded first; in strict mode it also waits until it is durable.
  */
+import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Clock } from "@sluice/core/clock.ts";
 import { type GatewayError, toGatewayError } from "@sluice/core/errors.ts";
 import type { SessionId } from "@sluice/core/ids.ts";
 import type { Limits } from "@sluice/core/limits.ts";
 import { encodeGatewayError } from "@sluice/inspect/wire/postgres/errors.ts";
+import type { ReleasedBytes } from "@sluice/events/spool.ts";
 import { PostgresRelay } from "@sluice/inspect/wire/postgres/relay.ts";
 import type { TargetConnection } from "@sluice/rpc/agent-link.ts";
 import type { GatewayMetrics } from "@sluice/telemetry/gateway-metrics.ts";
@@ -34,7 +36,7 @@ const GOODBYE_MS = 2_000;
 const SETTLE_MS = 1_000;
 
 interface Held {
-  readonly bytes: Buffer;
+  readonly released: ReleasedBytes;
   durable: boolean;
 }
 
@@ -82,6 +84,7 @@ export class PostgresSession implements LiveSession {
     caller.on("error", () => this.#end("caller_gone", null));
     caller.on("close", () => this.#end("caller_gone", null));
     for (const [event, listener] of this.#targetListeners) stream.on(event, listener);
+    this.#parts.target.lendTo?.((bytes) => this.#feed(() => this.#relay.receiveFromTarget(bytes)));
     // Both were handed over paused.
     caller.resume();
     stream.resume();
@@ -213,21 +216,24 @@ export class PostgresSession implements LiveSession {
   }
 
   #release(buffers: Buffer[]): void {
-    const bytes = buffers.length === 1 ? buffers[0]! : Buffer.concat(buffers);
-    this.#parts.sessionLog.append({ kind: "released", bytes });
-    this.#parts.metrics?.released(bytes.length);
-    if (!this.#parts.judge.strict && this.#unreleasedBytes === 0 && !this.#parts.sessionLog.crowded) {
-      this.#parts.caller.write(bytes);
-      return;
-    }
-    this.#hold(bytes);
+    const released = this.#parts.sessionLog.release(buffers);
+    this.#parts.metrics?.released(released.bytes.length);
+    if (!this.#parts.judge.strict && this.#unreleasedBytes === 0 && !this.#parts.sessionLog.crowded) this.#send(released);
+    else this.#hold(released);
+  }
+
+  /** A socket says when it has read the bytes for the last time; another kind of stream may pass them on as they are. */
+  #send(released: ReleasedBytes): void {
+    const { caller } = this.#parts;
+    if (caller instanceof Socket) caller.write(released.bytes, () => released.sent());
+    else caller.write(released.bytes);
   }
 
   /** Keeps bytes back until they are durable. A crowded spool resolves later calls before earlier ones, so that order is kept here. */
-  #hold(bytes: Buffer): void {
-    const held: Held = { bytes, durable: false };
+  #hold(released: ReleasedBytes): void {
+    const held: Held = { released, durable: false };
     this.#held.push(held);
-    this.#unreleasedBytes += bytes.length;
+    this.#unreleasedBytes += released.bytes.length;
     this.#parts.sessionLog.durable().then(
       () => {
         held.durable = true;
@@ -242,8 +248,8 @@ export class PostgresSession implements LiveSession {
     const { caller } = this.#parts;
     for (let first = this.#held[0]; first?.durable === true; first = this.#held[0]) {
       this.#held.shift();
-      this.#unreleasedBytes -= first.bytes.length;
-      if (!caller.destroyed) caller.write(first.bytes);
+      this.#unreleasedBytes -= first.released.bytes.length;
+      if (!caller.destroyed) this.#send(first.released);
     }
     if (this.#endCode === undefined) this.#balance();
     else if (this.#unreleasedBytes === 0) this.#closeBoth();
@@ -329,14 +335,15 @@ export class PostgresSession implements LiveSession {
   /** After what is still on its way to the disk; at once where the spool itself has failed (the sentence holds no data). */
   #sayLast(lastWords: Buffer): void {
     const { caller, sessionLog } = this.#parts;
+    let released: ReleasedBytes;
     try {
-      sessionLog.append({ kind: "released", bytes: lastWords });
+      released = sessionLog.release([lastWords]);
     } catch {
       caller.write(lastWords);
       this.#closeBoth();
       return;
     }
-    const held: Held = { bytes: lastWords, durable: false };
+    const held: Held = { released, durable: false };
     this.#held.push(held);
     this.#unreleasedBytes += lastWords.length;
     sessionLog.durable().then(
@@ -371,6 +378,7 @@ export class PostgresSession implements LiveSession {
     const { target } = this.#parts;
     this.#targetGone = true;
     target.stream.pause();
+    target.lendTo?.(null);
     for (const [event, listener] of this.#targetListeners) target.stream.off(event, listener);
     target.release?.();
   }

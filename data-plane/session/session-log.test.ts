@@ -10,8 +10,13 @@ const clock: Clock = { nowMs: () => 5, monotonicMs: () => 5 };
 function open(): { log: SessionLog; written: SessionRecord[]; durableAfter: number[] } {
   const written: SessionRecord[] = [];
   const durableAfter: number[] = [];
-  const spool: Pick<Spool, "append" | "durable"> = {
+  const spool: Pick<Spool, "append" | "release" | "durable"> = {
     append: (record) => void written.push(record),
+    release: (record, pieces) => {
+      const bytes = Buffer.concat(pieces);
+      written.push({ ...record, bytes });
+      return { bytes, sent: () => {} };
+    },
     durable: () => {
       durableAfter.push(written.length);
       return Promise.resolve();
@@ -27,7 +32,7 @@ describe("a session's log", () => {
     const { log, written } = open();
     log.append(ended(1));
     log.append(ended(2));
-    log.append({ kind: "released", bytes: Buffer.from("rows") });
+    expect(log.release([Buffer.from("ro"), Buffer.from("ws")]).bytes).toEqual(Buffer.from("rows"));
     log.append({ kind: "released", bytes: Buffer.from("more") });
     const base = { sessionId: testSessionId(1), atMs: 5, kind: "released" };
     expect(written).toEqual([

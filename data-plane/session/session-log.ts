@@ -5,7 +5,7 @@
 import type { Clock } from "@sluice/core/clock.ts";
 import type { SessionId } from "@sluice/core/ids.ts";
 import type { SessionRecordBody, StatementFinished } from "@sluice/events/session-events.ts";
-import type { Spool } from "@sluice/events/spool.ts";
+import type { ReleasedBytes, Spool } from "@sluice/events/spool.ts";
 
 export class SessionLog {
   readonly sessionId: SessionId;
@@ -37,6 +37,19 @@ export class SessionLog {
       this.settle();
       this.#write(body);
     }
+  }
+
+  /**
+   * Records what is about to be released, with the endings that wait, and hands back the spool's copy of it: `pieces` may be written to
+   * afterwards. Throws as `append` does.
+   */
+  release(pieces: readonly Buffer[]): ReleasedBytes {
+    const base = { sessionId: this.sessionId, sequence: this.#sequence, atMs: this.#clock.nowMs(), kind: "released" } as const;
+    const finished = this.#finished;
+    if (finished.length > 0) this.#finished = [];
+    const released = this.#spool.release(finished.length === 0 ? base : { ...base, finished }, pieces);
+    this.#sequence += 1;
+    return released;
   }
 
   /** Records endings of statements with which nothing was released. */

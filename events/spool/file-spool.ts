@@ -7,12 +7,13 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { Clock } from "@sluice/core/clock.ts";
 import { GatewayError } from "@sluice/core/errors.ts";
 import type { Limits } from "@sluice/core/limits.ts";
+import { type Slab, Slabs } from "@sluice/core/slabs.ts";
 import { type DirectoryLock, lockDirectory } from "../directory-lock.ts";
 import type { Log } from "../log.ts";
 import type { SessionRecord } from "../session-events.ts";
-import type { Spool, SpoolBatch, SpoolPosition } from "../spool.ts";
+import type { ReleasedBytes, Spool, SpoolBatch, SpoolPosition } from "../spool.ts";
 import { diskFiles, type SpoolFile, type SpoolFiles } from "./file-layer.ts";
-import { type EncodedRecord, encodeRecord } from "./record-codec.ts";
+import { encodeIntoSlab, type ReleasedRecord, type SlabRecord } from "./record-codec.ts";
 import { RecentGroups } from "./recent-groups.ts";
 import { encodeGroupHeader, GROUP_HEADER_BYTES, SEGMENT_HEADER_BYTES } from "./segment-format.ts";
 import { SegmentReader } from "./segment-reader.ts";
@@ -80,11 +81,11 @@ const THROTTLE_MS_MIN = 5;
 const THROTTLE_MS_MAX = 1_000;
 /** Pieces below this are copied together: cheaper than one more entry in a gathering write. */
 const SMALL_PIECE_BYTES = 8 * 1024;
-
-interface Queued {
-  readonly record: SessionRecord;
-  readonly encoded: EncodedRecord;
-}
+/** Several times what one read of a bulk result brings; a caller that does not read keeps as much from being used again. */
+const SLAB_BYTES = 512 * 1024;
+/** Free slabs besides those that the records kept for the follower take when it has had them: what waits for the disk and for callers. */
+const FREE_SLABS_BYTES = 8 * 1024 * 1024;
+const NO_PIECES: readonly Buffer[] = [];
 
 interface Waiter {
   /** Resolves once this many records are durable. */
@@ -108,7 +109,8 @@ class DiskSpool implements FileSpool {
   #active: SpoolFile;
   #start: SpoolPosition;
   #end: SpoolPosition;
-  #queue: Queued[] = [];
+  readonly #slabs: Slabs;
+  #queue: SlabRecord[] = [];
   #queuedBytes = 0;
   #appendedCount = 0;
   #wantedCount = 0;
@@ -121,6 +123,7 @@ class DiskSpool implements FileSpool {
   #relaxedTimer: NodeJS.Timeout | null = null;
   #trimming: Promise<void> = Promise.resolve();
   #followers = 0;
+  readonly #readers = new Set<SegmentReader>();
   readonly #wakeFollowers = new Set<() => void>();
   readonly #wakeDrained: (() => void)[] = [];
   #failure: GatewayError | null = null;
@@ -141,6 +144,7 @@ class DiskSpool implements FileSpool {
     this.#weighedBytes = opened.end;
     this.#segmentBytesMax = Math.min(SEGMENT_BYTES, Math.max(4096, Math.floor(options.limits.spoolBytesMax / 8)));
     this.#recent = new RecentGroups(options.limits.spoolRecentBytesMax);
+    this.#slabs = new Slabs({ slabBytes: SLAB_BYTES, keptBytesMax: options.limits.spoolRecentBytesMax + FREE_SLABS_BYTES });
   }
 
   get start(): SpoolPosition {
@@ -156,10 +160,19 @@ class DiskSpool implements FileSpool {
   }
 
   append(record: SessionRecord): void {
+    this.#append(record, record.kind === "released" ? [record.bytes] : NO_PIECES);
+  }
+
+  release(record: Omit<ReleasedRecord, "bytes">, pieces: readonly Buffer[]): ReleasedBytes {
+    const { record: kept, slab } = this.#append(record, pieces);
+    return new Sending((kept as ReleasedRecord).bytes, slab); // of the kind that was given
+  }
+
+  #append(record: SessionRecord | Omit<ReleasedRecord, "bytes">, pieces: readonly Buffer[]): SlabRecord {
     if (this.#failure !== null) throw this.#failure;
     if (this.#closed) throw unavailable("the gateway is shutting down", "Connect again.");
-    const encoded = encode(record);
-    const bytes = encoded.byteLength;
+    const queued = encode(this.#slabs, record, pieces);
+    const bytes = queued.encoded.byteLength;
     if (bytes > this.#limits.spoolRecordBytesMax)
       throw unavailable("one record is larger than the spool accepts", "Ask for less in one statement.");
     if (this.#queuedBytes + bytes > this.#limits.spoolQueueBytesMax)
@@ -173,11 +186,12 @@ class DiskSpool implements FileSpool {
         "the gateway's spool is full",
         "The recorder does not take records; ask the platform team to look at it.",
       );
-    this.#queue.push({ record, encoded });
+    this.#queue.push(queued);
     this.#queuedBytes += bytes;
     this.#appendedCount += 1;
     if (this.#queuedBytes >= WANTED_BYTES) this.#want();
     else this.#relaxedTimer ??= setTimeout(() => this.#want(), RELAXED_COMMIT_MS).unref();
+    return queued;
   }
 
   get crowded(): boolean {
@@ -221,6 +235,7 @@ class DiskSpool implements FileSpool {
       throw new GatewayError("not_found", `The spool does not hold position ${from}.`, { hint: "Begin at the spool's start." });
     const reader = new SegmentReader(this.#options.files, this.#limits.spoolRecordBytesMax);
     let position = from;
+    this.#readers.add(reader);
     this.#followers += 1;
     try {
       while (!signal.aborted && !this.#closed) {
@@ -235,6 +250,7 @@ class DiskSpool implements FileSpool {
       }
     } finally {
       this.#followers -= 1;
+      this.#readers.delete(reader);
       if (this.#followers === 0) this.#recent.clear();
       await reader.close();
     }
@@ -248,7 +264,9 @@ class DiskSpool implements FileSpool {
         if (position > this.#end) throw new GatewayError("not_found", `The spool has not come to position ${position} yet.`);
         await writeMark(this.#mark, position);
         this.#start = position;
-        this.#recent.forgetBefore(position);
+        const unread = this.#followers === 1; // another follower may be behind
+        this.#recent.forgetBefore(position, unread);
+        if (unread) for (const reader of this.#readers) reader.forgetBefore(position);
         for (const wake of this.#wakeDrained.splice(0)) wake();
         await removeBefore(this.#options, this.#segments, position);
       });
@@ -315,11 +333,8 @@ class DiskSpool implements FileSpool {
     const header = { position: this.#end, payloadBytes: group.bytes, records: group.queued.length };
     await this.#active.write(gather(encodeGroupHeader(header, segment.salt), group.queued), SEGMENT_HEADER_BYTES + offset);
     const next = this.#end + GROUP_HEADER_BYTES + group.bytes;
-    if (this.#followers > 0) {
-      const records = group.queued.map((queued) => queued.record);
-      const encoded = group.queued.map((queued) => queued.encoded);
-      this.#recent.add(this.#end, next, records, encoded);
-    }
+    if (this.#followers > 0) this.#recent.add(this.#end, next, group.queued);
+    else for (const { slab } of group.queued) slab.letGo();
     this.#end = next;
     this.#queuedBytes -= group.bytes;
     this.#durableCount += group.queued.length;
@@ -327,7 +342,7 @@ class DiskSpool implements FileSpool {
     for (const wake of this.#wakeFollowers) wake();
   }
 
-  #takeGroup(): { readonly queued: readonly Queued[]; readonly bytes: number } {
+  #takeGroup(): { readonly queued: readonly SlabRecord[]; readonly bytes: number } {
     let bytes = 0;
     let count = 0;
     for (const { encoded } of this.#queue) {
@@ -370,9 +385,27 @@ class DiskSpool implements FileSpool {
   }
 }
 
-function encode(record: SessionRecord): EncodedRecord {
+/** What of the spool's memory is on its way to a caller. */
+class Sending implements ReleasedBytes {
+  readonly bytes: Buffer;
+  #slab: Slab | null;
+
+  constructor(bytes: Buffer, slab: Slab) {
+    this.bytes = bytes;
+    this.#slab = slab;
+    slab.hold();
+  }
+
+  sent(): void {
+    const slab = this.#slab;
+    this.#slab = null; // said twice, it would let go of what another one reads
+    slab?.letGo();
+  }
+}
+
+function encode(slabs: Slabs, record: SessionRecord | Omit<ReleasedRecord, "bytes">, pieces: readonly Buffer[]): SlabRecord {
   try {
-    return encodeRecord(record);
+    return encodeIntoSlab(slabs, record, pieces);
   } catch (cause) {
     throw new GatewayError(
       "recording_unavailable",
@@ -385,18 +418,25 @@ function encode(record: SessionRecord): EncodedRecord {
   }
 }
 
-/** The bytes of a group, in few pieces: small neighbours are copied together, large released chunks are written from where they are. */
-function gather(header: Buffer, queued: readonly Queued[]): Buffer[] {
+/** The bytes of a group, in few pieces: records that follow each other in memory are one, small pieces are copied together. */
+function gather(header: Buffer, queued: readonly SlabRecord[]): Buffer[] {
   const pieces: Buffer[] = [];
   let small: Buffer[] = [header];
-  for (const { encoded } of queued) {
-    small.push(encoded.head);
-    if (encoded.raw === null) continue;
-    if (encoded.raw.length < SMALL_PIECE_BYTES) {
-      small.push(encoded.raw);
+  for (let at = 0; at < queued.length; ) {
+    const { head } = queued[at]!.encoded;
+    let end = head.byteOffset + head.length;
+    for (at += 1; at < queued.length; at++) {
+      const next = queued[at]!.encoded.head;
+      if (next.buffer !== head.buffer || next.byteOffset !== end) break;
+      end += next.length;
+    }
+    const run = Buffer.from(head.buffer, head.byteOffset, end - head.byteOffset);
+    if (run.length < SMALL_PIECE_BYTES) {
+      small.push(run);
       continue;
     }
-    pieces.push(small.length === 1 ? small[0]! : Buffer.concat(small), encoded.raw);
+    if (small.length > 0) pieces.push(small.length === 1 ? small[0]! : Buffer.concat(small));
+    pieces.push(run);
     small = [];
   }
   if (small.length > 0) pieces.push(small.length === 1 ? small[0]! : Buffer.concat(small));

@@ -1,13 +1,13 @@
 /**
- * The newest durable groups, kept as the records they were made of, so that a follower at the spool's end neither reads files nor
- * decodes. Pure. Bounded by bytes: the oldest go first, and a follower that finds a gap reads the files instead.
+ * Durable groups that wait for the follower, kept as the records they were made of, so that it neither reads files nor decodes. Pure.
+ * Bounded by bytes: beyond them new ones are not kept, since the follower wants the oldest first; it reads the files where it finds a gap.
  */
-import type { SessionRecord } from "../session-events.ts";
-import type { EncodedRecord } from "./record-codec.ts";
+import type { SlabRecord } from "./record-codec.ts";
 import type { SpoolBatch, SpoolPosition } from "../spool.ts";
 
 interface RecentGroup extends SpoolBatch {
   readonly bytes: number;
+  readonly kept: readonly SlabRecord[];
 }
 
 export class RecentGroups {
@@ -20,14 +20,15 @@ export class RecentGroups {
     this.#bytesMax = bytesMax;
   }
 
-  add(position: SpoolPosition, next: SpoolPosition, records: readonly SessionRecord[], encoded: readonly EncodedRecord[]): void {
-    this.#groups.set(position, { from: position, records, encoded, next, bytes: next - position });
-    this.#bytes += next - position;
-    for (const [oldest, group] of this.#groups) {
-      if (this.#bytes <= this.#bytesMax) break;
-      this.#groups.delete(oldest);
-      this.#bytes -= group.bytes;
+  add(position: SpoolPosition, next: SpoolPosition, kept: readonly SlabRecord[]): void {
+    if (this.#bytes + next - position > this.#bytesMax) {
+      for (const { slab } of kept) slab.letGo(); // nobody has seen them here
+      return;
     }
+    const records = kept.map(({ record }) => record);
+    const encoded = kept.map((one) => one.encoded);
+    this.#groups.set(position, { from: position, records, encoded, next, bytes: next - position, kept });
+    this.#bytes += next - position;
   }
 
   /** Consecutive groups from exactly `position`, about `batchBytesMax` of them; null when that group is not kept. */
@@ -47,12 +48,13 @@ export class RecentGroups {
     return { from: position, records, encoded: parts.flatMap((part) => part.encoded), next: last.next };
   }
 
-  /** Drops groups that end at or before `position`: nobody reads them any more, and their bytes should die young. */
-  forgetBefore(position: SpoolPosition): void {
+  /** Drops groups that end at or before `position`. `unread`: nobody looks at them any more, so that their memory is used again. */
+  forgetBefore(position: SpoolPosition, unread: boolean): void {
     for (const [oldest, group] of this.#groups) {
       if (group.next > position) break;
       this.#groups.delete(oldest);
       this.#bytes -= group.bytes;
+      if (unread) for (const { slab } of group.kept) slab.letGo();
     }
   }
 

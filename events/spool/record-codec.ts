@@ -8,11 +8,12 @@
  */
 import { crc32 } from "node:zlib";
 import { parseSessionId } from "@sluice/core/ids.ts";
+import type { Slab, Slabs } from "@sluice/core/slabs.ts";
 import type { SessionRecord, StatementFinished } from "../session-events.ts";
 
 /**
  * One record ready to be written: `head`, then `raw` where there is one. `raw` is the record's own buffer, not a copy; of a record that was
- * read back, `head` is all of it.
+ * read back or encoded into a slab, `head` is all of it.
  */
 export interface EncodedRecord {
   readonly head: Buffer;
@@ -46,7 +47,44 @@ export function encodeRecord(record: SessionRecord): EncodedRecord {
   return { head, raw, byteLength: head.length + (raw?.length ?? 0) };
 }
 
-function releasedHead({ sessionId, sequence, atMs, finished }: Extract<SessionRecord, { kind: "released" }>): string {
+/** A record as bytes in a slab, which is held for it. */
+export interface SlabRecord {
+  readonly record: SessionRecord;
+  readonly encoded: EncodedRecord;
+  readonly slab: Slab;
+}
+
+export type ReleasedRecord = Extract<SessionRecord, { readonly kind: "released" }>;
+
+/**
+ * Encodes one record into a slab: of what it is given nothing is kept. The bytes of a released record are `pieces`, one behind the
+ * other, and the record handed back views them there. Throws TypeError when a field cannot be JSON.
+ */
+export function encodeIntoSlab(
+  slabs: Slabs,
+  record: SessionRecord | Omit<ReleasedRecord, "bytes">,
+  pieces: readonly Buffer[],
+): SlabRecord {
+  const text = record.kind === "released" ? releasedHead(record) : JSON.stringify(record);
+  const headBytes = Buffer.byteLength(text);
+  let byteLength = PREFIX_BYTES + headBytes;
+  for (const piece of pieces) byteLength += piece.length;
+  const { slab, start } = slabs.room(byteLength);
+  const head = slab.memory.subarray(start, start + byteLength);
+  head.writeUInt32BE(byteLength - FRAME_BYTES, 0);
+  head[FRAME_BYTES] = CODEC_VERSION;
+  head[FRAME_BYTES + 1] = 0;
+  head.writeUInt32BE(headBytes, FRAME_BYTES + 2);
+  head.write(text, PREFIX_BYTES, "utf8");
+  let at = PREFIX_BYTES + headBytes;
+  for (const piece of pieces) at += piece.copy(head, at);
+  head.writeUInt32BE(crc32(head.subarray(FRAME_BYTES)), 4);
+  const encoded: EncodedRecord = { head, raw: null, byteLength };
+  if (record.kind !== "released") return { record, encoded, slab };
+  return { record: { ...record, bytes: head.subarray(PREFIX_BYTES + headBytes) }, encoded, slab };
+}
+
+function releasedHead({ sessionId, sequence, atMs, finished }: Omit<ReleasedRecord, "bytes">): string {
   const ended = finished === undefined ? "" : `,"finished":${JSON.stringify(finished)}`;
   return `{"sessionId":${JSON.stringify(sessionId)},"sequence":${sequence},"atMs":${atMs},"kind":"released"${ended}}`;
 }

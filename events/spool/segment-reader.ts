@@ -11,7 +11,16 @@ import { GROUP_HEADER_BYTES, SEGMENT_HEADER_BYTES } from "./segment-format.ts";
 import { readGroup } from "./segment-scan.ts";
 import type { Segment } from "./segments.ts";
 
+/** Memory for groups is made in sizes of at least this, so that it fits others too. */
+const MEMORY_BYTES_MIN = 1024 * 1024;
+/** Memory that is kept to be used again. */
+const FREE_BYTES_MAX = 8 * 1024 * 1024;
+
 export class SegmentReader {
+  /** Memory of batches that were handed out, by where each ends, and memory that may be used again. */
+  #lent: { readonly next: SpoolPosition; readonly memory: Buffer }[] = [];
+  readonly #free: Buffer[] = [];
+  #freeBytes = 0;
   readonly #files: SpoolFiles;
   readonly #recordBytesMax: number;
   #open: { readonly path: string; readonly file: SpoolFile } | null = null;
@@ -34,9 +43,22 @@ export class SegmentReader {
     const segmentEnd = segments[index + 1]?.base ?? end;
     const file = await this.#fileOf(segment);
     const encoded: EncodedRecord[] = [];
+    const used: Buffer[] = [];
+    const allocate = (bytes: number): Buffer => {
+      const memory = this.#allocate(bytes);
+      used.push(memory);
+      return memory.subarray(0, bytes);
+    };
     let next = position;
     while (next < segmentEnd && next - position < batchBytesMax) {
-      const group = await readGroup(file, SEGMENT_HEADER_BYTES + next - segment.base, next, segment.salt, segmentEnd - next);
+      const group = await readGroup(
+        file,
+        SEGMENT_HEADER_BYTES + next - segment.base,
+        next,
+        segment.salt,
+        segmentEnd - next,
+        allocate,
+      );
       if (group === null || group.payload.length < group.header.payloadBytes) throw unreadable(next);
       for (let at = 0; at < group.payload.length; ) {
         const frame = checkRecordFrame(group.payload, at, this.#recordBytesMax);
@@ -46,7 +68,28 @@ export class SegmentReader {
       }
       next += GROUP_HEADER_BYTES + group.payload.length;
     }
+    for (const memory of used) this.#lent.push({ next, memory });
     return new ReadBatch(position, next, encoded, this.#recordBytesMax);
+  }
+
+  /** Nobody looks at batches that end at or before `position` any more: their memory is used again. */
+  forgetBefore(position: SpoolPosition): void {
+    for (const { next, memory } of this.#lent) if (next <= position) this.#keep(memory);
+    this.#lent = this.#lent.filter(({ next }) => next > position);
+  }
+
+  #allocate(bytes: number): Buffer {
+    const fitting = this.#free.findIndex(({ length }) => length >= bytes);
+    if (fitting < 0) return Buffer.allocUnsafeSlow(Math.ceil(bytes / MEMORY_BYTES_MIN) * MEMORY_BYTES_MIN);
+    const [memory] = this.#free.splice(fitting, 1);
+    this.#freeBytes -= memory!.length; // it was found there
+    return memory!;
+  }
+
+  #keep(memory: Buffer): void {
+    if (this.#freeBytes + memory.length > FREE_BYTES_MAX) return;
+    this.#free.push(memory);
+    this.#freeBytes += memory.length;
   }
 
   async close(): Promise<void> {

@@ -65,12 +65,13 @@ export async function readGroup(
   position: number,
   salt: Buffer,
   bytesLeft: number,
+  allocate: (bytes: number) => Buffer = (bytes) => Buffer.allocUnsafe(bytes),
 ): Promise<{ readonly header: GroupHeader; readonly payload: Buffer } | null> {
   const head = Buffer.allocUnsafe(GROUP_HEADER_BYTES);
   if ((await file.read(head, offset)) < GROUP_HEADER_BYTES) return null;
   const header = decodeGroupHeader(head, 0, position, salt);
   if (header === null) return null;
-  const payload = Buffer.allocUnsafe(Math.max(0, Math.min(header.payloadBytes, bytesLeft - GROUP_HEADER_BYTES)));
+  const payload = allocate(Math.max(0, Math.min(header.payloadBytes, bytesLeft - GROUP_HEADER_BYTES)));
   const filled = await file.read(payload, offset + GROUP_HEADER_BYTES);
   return { header, payload: payload.subarray(0, filled) };
 }

@@ -12,6 +12,7 @@ import { assertNever } from "@sluice/core/assert-never.ts";
 import { GatewayError } from "@sluice/core/errors.ts";
 import type { TargetSpec, TlsMode } from "@sluice/core/snapshot.ts";
 import { encodeMessage, int32 } from "@sluice/inspect/wire/postgres/frames.ts";
+import { LentReads, type TakeBytes } from "./lent-reads.ts";
 import type { LoginWire } from "./login.ts";
 import { nextChunk } from "./next-chunk.ts";
 
@@ -23,6 +24,8 @@ export interface DialedTarget {
   readonly wire: LoginWire;
   /** The address that answered, for a cancel request that must reach the same server. */
   readonly address: string;
+  /** As `TargetConnection` has it; not under TLS. */
+  readonly lendTo?: (take: TakeBytes | null) => void;
   release(): void;
 }
 
@@ -38,13 +41,17 @@ export async function dialTarget(target: DialTarget, signal: AbortSignal, addres
   const { tls } = target;
   if (signal.aborted) throw toDialError(signal.reason);
   const ca = tls.mode !== "disable" && tls.caFile !== undefined ? await readCa(tls.caFile) : undefined;
+  // TLS reads the socket by itself, and has memory of its own.
+  const reads = tls.mode === "disable" ? new LentReads() : undefined;
   const tcp = connectTcp({
+    ...(reads === undefined ? {} : { onread: reads.option }),
     host: address,
     port: target.port,
     noDelay: true,
     keepAlive: true,
     keepAliveInitialDelay: KEEP_ALIVE_MS,
   });
+  reads?.attach(tcp);
   tcp.on("error", ignore);
   try {
     await once(tcp, "connect", { signal });
@@ -52,7 +59,8 @@ export async function dialTarget(target: DialTarget, signal: AbortSignal, addres
     const release = (socket: Socket) => () => void socket.off("error", ignore);
     if (tls.mode === "disable") {
       tcp.pause();
-      return { socket: tcp, wire: { tls: false, verifiedFully: false }, address: peer, release: release(tcp) };
+      const wire = { tls: false, verifiedFully: false };
+      return { socket: tcp, wire, address: peer, lendTo: (take) => reads?.lendTo(take), release: release(tcp) };
     }
     await requestTls(tcp, signal);
     const secure = await startTls(tcp, target, ca, signal);

@@ -65,6 +65,7 @@ export async function openPostgres(
     return {
       stream: dialed.socket,
       parameters: login.parameters,
+      ...(dialed.lendTo === undefined ? {} : { lendTo: dialed.lendTo }),
       serverVersion,
       cancel: () => cancelOn(request.target, dialed.address, login.backendKey, limits.targetCancelTimeoutMs),
     };

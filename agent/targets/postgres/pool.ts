@@ -216,11 +216,12 @@ class PooledConnection {
 
   /** What the session gets: it works until it is released and never afterwards. */
   lend(): PostgresConnection {
-    const { stream, serverVersion } = this.#connection;
+    const { stream, serverVersion, lendTo } = this.#connection;
     let lent = true;
     return {
       stream,
       serverVersion,
+      ...(lendTo === undefined ? {} : { lendTo: (take) => void (lent && lendTo(take)) }),
       parameters: [...this.#parameters],
       ...(this.#session === undefined ? {} : { session: this.#session }),
       cancel: async () => {
@@ -230,6 +231,7 @@ class PooledConnection {
       release: () => {
         if (!lent) return;
         lent = false;
+        lendTo?.(null);
         void this.#reset();
       },
     };

@@ -41,7 +41,11 @@ function walk(copy: CopyRows, chunks: readonly Buffer[], rowsLeft = Infinity, bo
     },
     { ...limits, ...bounds },
   );
-  for (const chunk of chunks) walker.push(chunk);
+  for (const chunk of chunks) {
+    const lent = Buffer.from(chunk);
+    walker.push(lent);
+    lent.fill(0xee); // the memory of reads is used again
+  }
   expect(walker.atBoundary).toBe(true);
   const reader = new FrameReader(1 << 30);
   reader.push(Buffer.concat(released));

@@ -45,8 +45,12 @@ describe("what the target sends for COPY", () => {
   const answered = (...messages: readonly Buffer[]): readonly string[] => {
     const relay = new PostgresRelay(new TestJudge(() => ({ copy: { form, edits } })), defaultLimits);
     relay.receiveFromCaller(query("copyout 1"));
-    for (const message of messages) relay.receiveFromTarget(message);
-    return describeFrames(Buffer.concat(relay.output.toCaller));
+    const received: Buffer[] = [];
+    for (const message of messages) {
+      relay.receiveFromTarget(message);
+      received.push(Buffer.concat(relay.output.toCaller.splice(0)));
+    }
+    return describeFrames(Buffer.concat(received));
   };
 
   it("is edited by its plan, with notices between", () => {

@@ -49,7 +49,10 @@ export class PostgresRelay {
     this.#pump();
   }
 
-  /** Throws GatewayError (`target_protocol`, `denied`, `limit_reached`); then call `terminate` with it. */
+  /**
+   * What is put out for the caller may view `chunk`, or memory that the next call writes to: copy it before either changes. Nothing else
+   * is kept of `chunk`. Throws GatewayError (`target_protocol`, `denied`, `limit_reached`); then call `terminate` with it.
+   */
   receiveFromTarget(chunk: Buffer): void {
     if (this.#state.ended) return;
     this.#target.push(chunk);

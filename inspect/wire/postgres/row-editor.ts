@@ -1,15 +1,16 @@
 /**
  * Rebuilds DataRow and CopyData messages of which cells are edited. They go into slabs one behind the other, so that a thousand
- * small rows leave as a few buffers. It never writes to what it received and releases whole messages only.
+ * small rows leave as a few buffers. It never writes to what it received and releases whole messages only. What it releases is
+ * written to again after `reuse`.
  */
 import { GatewayError } from "@sluice/core/errors.ts";
 import type { CellEdit } from "@sluice/core/cell-edit.ts";
 import { HEADER_BYTES } from "./frames.ts";
 import { fromTarget } from "./messages.ts";
 
-/** Slabs grow from small, for the many sessions that read one row, to what a socket takes in one write. */
+/** Slabs grow from small, for the many sessions that read one row, to the rows of one large read. */
 const SLAB_BYTES_MIN = 4 * 1024;
-const SLAB_BYTES_MAX = 64 * 1024;
+const SLAB_BYTES_MAX = 256 * 1024;
 const EMPTY = Buffer.alloc(0);
 const NULL_LENGTH = 0xffffffff;
 const LENGTH_BYTES = 4;
@@ -28,6 +29,13 @@ export class RowEditor {
 
   constructor(release: (bytes: Buffer) => void) {
     this.#release = release;
+  }
+
+  /** Nobody looks at what was released any more: its memory is used again, since fresh memory for all rows costs more than editing them. */
+  reuse(): void {
+    if (this.#used !== this.#flushed) throw new Error("edited rows were not released");
+    this.#used = 0;
+    this.#flushed = 0;
   }
 
   /** A result has ended: a large slab is not kept for a session that may now be idle for hours. */
@@ -113,7 +121,7 @@ export class RowEditor {
     this.#release(rows);
   }
 
-  /** A buffer with room for the row behind `#used`. Memory that was handed out is never written again. */
+  /** A buffer with room for the row behind `#used`. */
   #room(rowBytes: number): Buffer {
     if (this.#slab.length - this.#used < rowBytes) {
       this.flush();

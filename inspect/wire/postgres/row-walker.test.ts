@@ -32,7 +32,13 @@ function walk(chunks: readonly Buffer[], mode: RowMode): { out: Buffer; log: str
     },
     limits,
   );
-  for (const chunk of chunks) walker.push(chunk);
+  for (const chunk of chunks) {
+    const before = pieces.length;
+    const lent = Buffer.from(chunk);
+    walker.push(lent);
+    for (let at = before; at < pieces.length; at++) pieces[at] = Buffer.from(pieces[at]!); // copied at once, as a session does
+    lent.fill(0xee); // the memory of reads is used again
+  }
   expect(walker.insideReleasedRow).toBe(false);
   return { out: Buffer.concat(pieces), log, pieces };
 }

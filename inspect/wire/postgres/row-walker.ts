@@ -28,7 +28,7 @@ export interface WalkerEvents {
   rowsExceeded(): void;
   /** A row to be edited is larger than the limit; it is swallowed and so are the rest. */
   rowTooLarge(): void;
-  /** Bytes for the caller, in order. */
+  /** Bytes for the caller, in order; theirs until the next `push`. */
   release(bytes: Buffer): void;
 }
 
@@ -77,8 +77,12 @@ export class RowWalker {
     return rows;
   }
 
-  /** Throws `target_protocol` on what a PostgreSQL server does not send, and what `events` throws. */
+  /**
+   * What is released, and the frames of control messages, may view `chunk` or memory of the walker's that the next call writes to: they
+   * are to be copied before. Throws `target_protocol` on what a PostgreSQL server does not send, and what `events` throws.
+   */
   push(chunk: Buffer): void {
+    this.#editor.reuse();
     this.#walk(chunk);
     this.#editor.flush();
   }

@@ -150,7 +150,7 @@ export class World {
     }
     const { output } = this.relay;
     for (const bytes of output.toTarget.splice(0)) this.server.receive(bytes);
-    this.#received.push(...output.toCaller.splice(0));
+    for (const bytes of output.toCaller.splice(0)) this.#received.push(Buffer.from(bytes)); // as the session does: it is written to again
     for (const action of output.actions.splice(0)) {
       if (action.kind === "end") this.ended = action.error;
       if (action.kind === "analysisNeeded") this.#analysing = true;
@@ -202,9 +202,13 @@ export class World {
     const chunk = Buffer.from(this.#fromServer.subarray(0, size));
     this.#fromServer = this.#fromServer.subarray(size);
     this.drive(() => this.relay.receiveFromTarget(chunk));
+    chunk.fill(GARBAGE); // the memory of reads is used again
     return true;
   }
 }
+
+/** A byte that is no type of a message, and as a length an impossible one. */
+const GARBAGE = 0xee;
 
 /** The same bytes to a server without a gateway. */
 export function direct(bytes: Buffer): { readonly received: string[]; readonly server: ScriptedServer } {
