@@ -2,7 +2,8 @@
  * Classification and lineage over a corpus that nobody here wrote: `node test/corpus.ts [DIR…]` runs them over every statement of the
  * .sql files in the directories, by default over PostgreSQL's own regression suite, and prints what came of it. With `--server 15|18`
  * the scripts run on an embedded server, and what it says of results and names is held against the models. Exits 1 on a crash or a
- * fault. `--only NAME` takes the suites of that name, `--minutes N` begins no script later than that.
+ * fault. `--only NAME` takes the suites of that name, `--script NAME` the scripts of that name and test_setup, `--minutes N`
+ * begins no script later than that.
  */
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -24,6 +25,7 @@ const { values, positionals } = parseArgs({
   options: {
     server: { type: "string" },
     only: { type: "string", multiple: true, default: [] },
+    script: { type: "string", multiple: true, default: [] },
     minutes: { type: "string", default: String(MINUTES) },
   },
 });
@@ -41,7 +43,11 @@ async function withSampleCatalog(): Promise<void> {
 
 async function onServer(version: TargetVersion): Promise<void> {
   const all = await readSuites(directories);
-  const suites = values.only.length === 0 ? all : all.filter(({ name }) => values.only.includes(name));
+  const wanted = values.only.length === 0 ? all : all.filter(({ name }) => values.only.includes(name));
+  const named = new Set(["test_setup", ...values.script].map((name) => `${name}.sql`));
+  const suites = wanted.map((suite) =>
+    values.script.length === 0 ? suite : { ...suite, scripts: suite.scripts.filter(({ name }) => named.has(name)) },
+  );
   const target = await startTarget(version, { statement_timeout: "8s", lock_timeout: "4s", max_prepared_transactions: "4" });
   try {
     const tally = await runOnServer({

@@ -2,6 +2,7 @@
  * The catalog of a database while scripts change it, read with the agent's own code whenever its own probe says that something is
  * different. Must never give a catalog older than what was committed before the question.
  */
+import type { CatalogRelation } from "@sluice/core/catalog.ts";
 import { readPostgresCatalog } from "@sluice/agent/catalog/postgres.ts";
 import { probeQuery } from "@sluice/agent/catalog/watch-queries.ts";
 import { defaultLimits } from "@sluice/core/limits.ts";
@@ -16,6 +17,7 @@ export class ServerCatalog {
   readonly #probe: ServerSession;
   #fingerprint = "";
   #index: CatalogIndex | undefined;
+  #views: readonly CatalogRelation[] = [];
   reads = 0;
   probes = 0;
 
@@ -41,10 +43,18 @@ export class ServerCatalog {
     this.reads += 1;
     this.#fingerprint = fingerprint;
     this.#index = indexCatalog(catalog, parseSync);
+    this.#views = catalog.relations.filter(({ kind, system, schema }) => views.has(kind) && !system && schema !== "pg_temp");
     return this.#index;
+  }
+
+  /** Views of the catalog that was read last. */
+  get views(): readonly CatalogRelation[] {
+    return this.#views;
   }
 
   close(): void {
     this.#probe.close();
   }
 }
+
+const views: ReadonlySet<string> = new Set(["view", "matview"]);

@@ -6,7 +6,7 @@ import type { CatalogIndex } from "@sluice/inspect/sql/catalog-index.ts";
 import type { StatementModel } from "@sluice/inspect/sql/model.ts";
 import type { Field } from "./server-session.ts";
 
-export type FaultKind = "rows" | "count" | "names" | "origin" | "exact" | "path" | "role" | "temporary" | "grammar";
+export type FaultKind = "count" | "names" | "origin" | "exact" | "path" | "role" | "temporary" | "grammar";
 
 export interface Fault {
   readonly kind: FaultKind;
@@ -26,6 +26,8 @@ export interface Columns {
   unnamedUnknown: number;
   /** A view's or temporary relation's, or of a system relation: names nothing that could be compared. */
   otherRelation: number;
+  /** Results of statements that were not thought to return rows. */
+  unexpected: number;
   /** Statements whose number of columns the model does not know. */
   countUnknown: number;
 }
@@ -39,7 +41,10 @@ export const noColumns = (): Columns => ({
   unnamedUnknown: 0,
   otherRelation: 0,
   countUnknown: 0,
+  unexpected: 0,
 });
+
+const UNKNOWN = { origins: ["*"], exact: false };
 
 /** Compares one result. `onUnknown` is told of columns that are `*` though the wire names a base column. */
 export function compareColumns(
@@ -49,19 +54,22 @@ export function compareColumns(
   columns: Columns,
   onUnknown: () => void,
 ): readonly Fault[] {
-  if (model.columns === null) {
-    return [{ kind: "rows", what: `rows (${fields.map(({ name }) => name).join()}) of a statement that returns none` }];
-  }
   const faults: Fault[] = [];
-  const known = model.columnsKnown ? model.columns : undefined;
-  if (known === undefined) columns.countUnknown += 1;
-  else if (known.length !== fields.length)
+  // SHOW spells a setting's name as the server has it.
+  const shows = model.effects.some(({ name }) => name === "show");
+  const nameOf = (name: string): string => (shows ? name.toLowerCase() : name);
+  const known = (model.columnsKnown ? model.columns : null) ?? undefined;
+  // A rule or a function in between: the gateway takes every column for `*`.
+  if (model.columns === null) columns.unexpected += 1;
+  else if (known === undefined) columns.countUnknown += 1;
+  if (known === undefined) {
+    // Nothing to hold against the names.
+  } else if (known.length !== fields.length)
     return [{ kind: "count", what: `${known.length} columns instead of ${fields.length}` }];
-  else if (known.some(({ name }, at) => name !== fields[at]!.name))
+  else if (known.some(({ name }, at) => nameOf(name) !== nameOf(fields[at]!.name)))
     faults.push({ kind: "names", what: `${listed(known)} instead of ${listed(fields)}` });
   fields.forEach((field, at) => {
-    const column = known?.[at] ?? model.columns?.[0];
-    if (column === undefined) return;
+    const column = known?.[at] ?? model.columns?.[0] ?? UNKNOWN;
     columns.all += 1;
     const unknown = column.origins.includes("*");
     const base = baseColumn(field, index);

@@ -27,11 +27,15 @@ interface ServerNames {
   readonly role: string;
   readonly schemas: readonly string[];
   readonly temporary: readonly string[];
+  /** They hold nothing of anybody's rows: a serial column's own need not be known. */
+  readonly sequences: readonly string[];
 }
 
 const namesQuery = `SELECT pg_catalog.current_setting('search_path'), session_user, pg_catalog.current_setting('role'), current_user,
   pg_catalog.array_to_json(pg_catalog.current_schemas(true)), (SELECT pg_catalog.json_agg(c.relname) FROM pg_catalog.pg_class c
-    WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,v,p,f,m}'))`;
+    WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,v,p,f,m}')),
+  (SELECT pg_catalog.json_agg(c.relname) FROM pg_catalog.pg_class c
+    WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() AND c.relkind OPERATOR(pg_catalog.=) 'S')`;
 
 export class FollowedSession {
   readonly #counts: NameCounts;
@@ -60,14 +64,14 @@ export class FollowedSession {
 
   /** Before the text is sent; `models` undefined: it was not understood. */
   sent(models: readonly StatementModel[] | undefined): void {
-    if (models === undefined || models.some(({ scopeChanges }) => scopeChanges.some(isLost))) this.#unknownCode = true;
+    if (models === undefined || models.some(({ scopeChanges }) => scopeChanges.some(isUnknownCode))) this.#unknownCode = true;
   }
 
   /** What came back, and what the server's names are then. */
   async answered(models: readonly StatementModel[] | undefined, answer: Answer): Promise<readonly Fault[]> {
     const before = this.#machine.scope;
     answer.outcomes.forEach(({ tag }, at) => {
-      const changes = (models?.[at]?.scopeChanges ?? []).filter((change) => !isLost(change));
+      const changes = (models?.[at]?.scopeChanges ?? []).filter((change) => !isUnknownCode(change));
       if (tag !== null) this.#machine.succeeded(changes, tag);
     });
     if (answer.error !== undefined) this.#machine.failed();
@@ -110,8 +114,9 @@ export class FollowedSession {
         faults.push({ kind: "path", what: `${followed} instead of ${names.schemas.join()}` });
     }
     if (role !== null && role !== names.role) faults.push({ kind: "role", what: `${role} instead of ${names.role}` });
+    const there = new Set([...names.temporary, ...names.sequences]);
     const unseen = names.temporary.filter((name) => !Object.hasOwn(temporary, name));
-    const gone = Object.keys(temporary).filter((name) => temporary[name]!.unsure !== true && !names.temporary.includes(name));
+    const gone = Object.keys(temporary).filter((name) => temporary[name]!.unsure !== true && !there.has(name));
     if (unseen.length > 0) faults.push({ kind: "temporary", what: `${unseen.join()} not known` });
     if (gone.length > 0) faults.push({ kind: "temporary", what: `${gone.join()} thought to be there` });
     return faults;
@@ -125,15 +130,26 @@ export class FollowedSession {
   }
 }
 
-function isLost({ kind }: ScopeChange): boolean {
-  return kind === "lost";
+/** The session is lost because of code; not for what it does to its own relations and settings. */
+function isUnknownCode(change: ScopeChange): boolean {
+  return (
+    change.kind === "lost" &&
+    /^(DO$|(function|operator|type|trigger or default function|cursor|prepared statement|view) )/.test(change.why)
+  );
 }
 
 function toNames(row: readonly (string | null)[] | undefined): ServerNames | undefined {
   if (row === undefined) return undefined;
-  const [setting, user, set, role, schemas, temporary] = row;
+  const [setting, user, set, role, schemas, temporary, sequences] = row;
   const list = (json: string | null | undefined): readonly string[] =>
     (JSON.parse(json ?? "[]") as string[]).map((name) => name.replace(/^pg_temp_\d+$/, "pg_temp")); // what json_agg of names gives
   if (setting == null || user == null || set == null || role == null) return undefined;
-  return { setting, user, role: set === "none" ? user : role, schemas: list(schemas), temporary: list(temporary) };
+  return {
+    setting,
+    user,
+    role: set === "none" ? user : role,
+    schemas: list(schemas),
+    temporary: list(temporary),
+    sequences: list(sequences),
+  };
 }

@@ -15,6 +15,7 @@ catalog was read ${tally.catalogReads} times. Crashes: ${tally.crashes.length}.
 | | |
 |---|---:|
 | results compared with their models | ${tally.results} |
+| … of them views, against what the server says of their definitions | ${tally.views} |
 | output columns in them | ${columns.all} |
 | the wire names a base column | ${columns.named} |
 | … and lineage says exactly that one | ${columns.exact} |
@@ -23,6 +24,7 @@ catalog was read ${tally.catalogReads} times. Crashes: ${tally.crashes.length}.
 | of a view, a temporary or a system relation: nothing to compare | ${columns.otherRelation} |
 | the wire names nothing, lineage says \`*\` | ${columns.unnamedUnknown} |
 | results whose number of columns lineage does not know | ${columns.countUnknown} (${share(columns.countUnknown, tally.results)}) |
+| results that no rows were expected of (a rule returns them): every column counts as \`*\` | ${columns.unexpected} |
 | times that path, role and temporary relations were compared | ${names.compared} |
 | … after code that lineage does not know | ${names.afterUnknownCode} |
 | … the path was not known | ${names.pathUnknown} |
