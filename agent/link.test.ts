@@ -171,9 +171,15 @@ describe("a connection in use", () => {
     await outcome;
   });
 
-  test("bytes past ReadyForQuery stay in the stream", async () => {
-    const ready = Buffer.concat([authOk(), parameter("server_version", "16.4 (Debian)"), Buffer.from("Z\0\0\0\x05Iextra bytes")]);
-    const port = await listen((socket) => void socket.once("data", () => socket.write(ready)));
+  test("bytes past the answer to what the agent itself asks stay in the stream", async () => {
+    const ready = Buffer.concat([authOk(), parameter("server_version", "16.4 (Debian)"), Buffer.from("Z\0\0\0\x05I")]);
+    const port = await listen(
+      (socket) =>
+        void socket.once("data", () => {
+          socket.write(ready);
+          socket.once("data", () => socket.write("Z\0\0\0\x05Iextra bytes"));
+        }),
+    );
     const connection = await agent().openTarget(request({ port }));
     connection.stream.resume();
     const [rest] = (await once(connection.stream, "data")) as [Buffer];

@@ -180,7 +180,7 @@ describe("a catalog", () => {
       (async function* () {
         for (;;) yield { requestId: asked, piece: new Uint8Array(0), last: false };
       })(),
-      { deadlineMs: 5_000 },
+      { deadlineMs: 15_000 },
     );
     expect(await codeOf(sending)).toBe("frame_too_large");
     expect(await reading).toBe("catalog_unavailable");

@@ -259,10 +259,8 @@ describe("fail-over", () => {
   });
 
   test("a standby and a read-only server are no primary; for an account that reads, read-only by default says nothing", async () => {
-    const standby = await listen((socket) => void socket.once("data", () => socket.write(login({ in_hot_standby: "on" }))));
-    const readOnly = await listen(
-      (socket) => void socket.once("data", () => socket.write(login({ default_transaction_read_only: "on" }))),
-    );
+    const standby = await listen(letIn({ in_hot_standby: "on" }));
+    const readOnly = await listen(letIn({ default_transaction_read_only: "on" }));
     const failover = [
       { host: "127.0.0.1", port: readOnly },
       { host: "127.0.0.1", port: cluster.port },
@@ -422,6 +420,15 @@ function login(parameters: Readonly<Record<string, string>>): Buffer {
     ...reported.map(([name, value]) => encodeMessage("S", [cstring(name), cstring(value)])),
     encodeMessage("Z", [Buffer.from("I")]),
   ]);
+}
+
+/** A server that lets everybody in and has no rows for any query. */
+function letIn(parameters: Readonly<Record<string, string>>): (socket: Socket) => void {
+  return (socket) =>
+    void socket.once("data", () => {
+      socket.write(login(parameters));
+      socket.on("data", () => socket.write(encodeMessage("Z", [Buffer.from("I")])));
+    });
 }
 
 async function listen(onConnection: (socket: Socket) => void): Promise<number> {
