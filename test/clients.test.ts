@@ -1,8 +1,11 @@
 /** Ordinary clients, unchanged: psql, node-postgres, psycopg, JDBC, each in a session as people have them. */
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { catalogQueries } from "./clients/catalog-queries.ts";
+import { clientPrograms } from "./clients/catalogue.ts";
+import { type ClientGround, roles, startClientGround } from "./clients/installation.ts";
+import { runProgram } from "./clients/run-program.ts";
 import { type Orders, startOrders } from "./support/orders.ts";
-import { runJdbc, runPsycopg } from "./support/programs.ts";
 import { targetVersions } from "./support/targets.ts";
 
 const MASKED = ["***-**-9382", "***-**-5462", "***-**-4077"];
@@ -241,61 +244,27 @@ SELECT id FROM orders WHERE id = 1 \\gset got_
       await client.end();
     });
   });
+});
 
-  it("serves psycopg: parameters, binary, prepared, server-side cursors, pipelines, cancel", async () => {
-    const seen = await runPsycopg("session.py", {
-      port: orders.sluice.port,
-      caFile: orders.sluice.ready.caFile,
-      token: orders.agent,
-    });
-    expect(seen).toMatchObject({
-      session: expect.stringMatching(/^s_/),
-      row: { id: 1, name: "customer 1", ssn: MASKED[0] },
-      binary: { id: 2, ssn: MASKED[1], balance: "1001" },
-      prepared: [0, 1, 2, 0, 1, 2, 0, 1].map((at) => MASKED[at]),
-      refused: { sqlstate: "42501", message: "bulk export is not allowed for agents" },
-      after: 3,
-      write: { sqlstate: "42501", message: expect.stringMatching(/needs approval/) },
-      copy: { sqlstate: "42501" },
-      streamed: [1, 2, 3, 4, 5],
-      inner: { sqlstate: "42501" },
-      rolled_back: [2, "42501"],
-      savepoint: { sqlstate: "42501" },
-      goes_on: MASKED[2],
-      named: MASKED,
-      pipeline: [MASKED[0], "42501", 3],
-      cancelled: { sqlstate: "57014" },
-      cancelled_soon: true,
-    });
+// The programs of `npm run test:clients` that need nothing but Debian packages and what npm has installed, with the same judge.
+describe.each(targetVersions)("client programs, against PostgreSQL %s", (version) => {
+  let ground: ClientGround;
+  beforeAll(async () => {
+    ground = await startClientGround(version);
+  });
+  afterAll(async () => {
+    await ground?.stop();
   });
 
-  it("serves the JDBC driver: metadata, prepared in binary, savepoints, fetch size, timeouts", async () => {
-    const seen = await runJdbc("Session.java", {
-      port: orders.sluice.port,
-      caFile: orders.sluice.ready.caFile,
-      token: orders.agent,
-    });
-    expect(seen).toMatchObject({
-      version,
-      columns: ["id", "name", "email", "ssn", "card", "notes", "balance"],
-      tables: ["customers", "customer_contacts"],
-      keys: ["id"],
-      prepared: Array.from(
-        { length: 9 },
-        (_, run) => `${1 + (run % 3)} ${MASKED[run % 3]} ${1000 + (run % 3)} customer ${1 + (run % 3)}`,
-      ),
-      refused: "42501 ERROR: bulk export is not allowed for agents",
-      after: "3",
-      write: expect.stringMatching(/^42501 .*needs approval/),
-      inTransaction: MASKED[0],
-      refusedInside: expect.stringMatching(/^42501/),
-      aborted: expect.stringMatching(/^25P02/),
-      afterSavepoint: "customer 2",
-      parts: MASKED,
-      several: ["1", MASKED[1], "3"],
-      timeout: expect.stringMatching(/^57014/),
-      timeoutSoon: true,
-      last: "still here",
-    });
+  const programs = clientPrograms.filter(({ slice }) => slice).flatMap((program) => roles.map((role) => ({ program, role })));
+  it.each(programs)("$program.name sees what it must, as $role", async ({ program, role }) => {
+    const { features } = await runProgram(await program.prepare(ground.orders.sluice.directory), ground, role);
+    expect(Object.keys(features).length).toBeGreaterThan(12);
+    expect(Object.entries(features).filter(([, seen]) => seen !== "ok")).toEqual([]);
+  });
+
+  it.each(roles)("tools that ask the catalogs get the database's own answers, as %s", async (role) => {
+    const { features } = await catalogQueries(ground, role);
+    expect(Object.entries(features).filter(([, seen]) => seen !== "ok")).toEqual([]);
   });
 });

@@ -25,7 +25,7 @@ export interface ClientProgram {
   /** Part of `npm test`: needs nothing but Debian packages and what npm has installed already. */
   readonly slice: boolean;
   /** Makes it ready below the cache directory; throws with the reason where that cannot be. */
-  prepare(cache: string): Promise<ReadyProgram>;
+  readonly prepare: (cache: string) => Promise<ReadyProgram>;
 }
 
 const jdbc = (threshold: string, words: string): ClientProgram => ({
@@ -177,8 +177,8 @@ async function build(command: string, args: readonly string[], cwd: string): Pro
     await run(command, [...args], { cwd, timeout: BUILD_TIMEOUT_MS, maxBuffer: 64 * 1024 * 1024 });
   } catch (error) {
     const { code, stderr } = error as { code?: unknown; stderr?: string }; // execFile's rejection carries both
-    if (code === "ENOENT") throw new Error(`${command} is not installed`);
-    throw new Error(`${command} failed: ${(stderr ?? String(error)).trim().split("\n").slice(-2).join(" | ")}`);
+    if (code === "ENOENT") throw new Error(`${command} is not installed`, { cause: error });
+    throw new Error(`${command} failed: ${(stderr ?? String(error)).trim().split("\n").slice(-2).join(" | ")}`, { cause: error });
   }
 }
 

@@ -48,6 +48,11 @@ export async function dumps(ground: ClientGround, role: Role): Promise<Outcome> 
       features[feature] = /server version mismatch/.test(through.stderr) ? "ok" : `said ${through.stderr}`;
     } else {
       const expected = await dump(direct, ...more);
+      if (/name of a setting that is computed/.test(through.stderr)) {
+        features[feature] =
+          "known: set_config(name, …) FROM pg_settings, with which pg_dump begins since 15.8, is refused for every caller";
+        continue;
+      }
       const same = through.status === 0 && withoutKeys(through.stdout) === withoutKeys(expected.stdout);
       features[feature] = same ? "ok" : `not the same as a direct dump: ${through.stderr.slice(0, 300)}`;
     }

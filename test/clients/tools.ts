@@ -9,7 +9,7 @@ import type { Outcome } from "./run-program.ts";
 export interface ClientTool {
   readonly name: string;
   readonly from: string;
-  run(ground: ClientGround, role: Role): Promise<Outcome>;
+  readonly run: (ground: ClientGround, role: Role) => Promise<Outcome>;
 }
 
 export const clientTools: readonly ClientTool[] = [

@@ -22,7 +22,48 @@ export interface Explanation {
   readonly why: string;
 }
 
-export const explanations: readonly Explanation[] = [];
+/** What else may differ beside the gateway's own lines: PostgreSQL's hint, and the place that it points to. */
+const POINTED = /^(?:(?:HINT: {2}.*|LINE \d+: .*|\s*\^)\n?)*$/;
+
+export const explanations: readonly Explanation[] = [
+  {
+    name: "syntax error said by the gateway",
+    scripts: [
+      "aggregates",
+      "collate",
+      "collate.icu.utf8",
+      "constraints",
+      "copyselect",
+      "create_am",
+      "create_index",
+      "create_operator",
+      "create_table",
+      "errors",
+      "generated",
+      "merge",
+      "namespace",
+      "numerology",
+      "psql",
+      "rowsecurity",
+      "strings",
+      "tablesample",
+      "triggers",
+      "vacuum",
+    ],
+    direct: POINTED,
+    gateway:
+      /^(?:(?:LINE \d+: .*|\s*\^)\n)*DETAIL: {2}\{"code":"denied","decision":"d_[\w-]+","rule":"builtin\/unparsed"\}\nHINT: {2}The gateway could not parse this statement, so it was not sent to the database\.(?:\n(?:LINE \d+: .*|\s*\^))*$/,
+    why: "What PostgreSQL's grammar does not accept is refused by the gateway with the grammar's own message, place and SQLSTATE 42601; DETAIL and HINT are the gateway's. PostgreSQL's own hint is lost, and a place that the server does not point to may be pointed to.",
+  },
+  {
+    name: "settings that decide how statements are read stay as they are",
+    scripts: ["strings"],
+    direct: /^$|unsafe use of string constant with Unicode escapes|String constants with Unicode escapes cannot be used/,
+    gateway:
+      /"rule":"builtin\/session-setting"|^ERROR: {2}invalid Unicode escape|"rule":"builtin\/unparsed"|^ (?:data|dat\\\+000061|tricky) *\n/,
+    why: "standard_conforming_strings cannot be switched off through a gateway, which would then read other texts than the server; the statements after it are read with it on.",
+  },
+];
 
 /** The explanation of a difference in a script, if it has one. */
 export function explain(script: string, hunk: Hunk): Explanation | undefined {

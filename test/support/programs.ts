@@ -1,11 +1,10 @@
-/** Clients that are programs of their own: Python with psycopg, Java with the JDBC driver. A missing one is a failure with a sentence. */
+/** A client that is a program of its own: Python with psycopg. A missing one is a failure with a sentence. */
 import { access } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { type CommandResult, repository, runCommand } from "./sluice.ts";
 
 /** Debian's own Python: another one on the path would not have Debian's psycopg. */
 const PYTHON = "/usr/bin/python3";
-const JDBC_DRIVER = "/usr/share/java/postgresql.jar";
 
 export interface ProgramTarget {
   readonly port: number;
@@ -25,21 +24,6 @@ export async function runPsycopg(
   return parsed(
     await runCommand(PYTHON, [script], dirname(script), { ...environmentOf(target), ...more, PYTHONDONTWRITEBYTECODE: "1" }),
     "psycopg (Debian: python3-psycopg)",
-  );
-}
-
-/** Compiles and runs one Java source file with the PostgreSQL JDBC driver; returns what it printed as JSON. */
-export async function runJdbc(name: string, target: ProgramTarget): Promise<unknown> {
-  await mustExist(JDBC_DRIVER, "libpostgresql-jdbc-java");
-  const source = join(repository, "test/fixtures/clients", name);
-  return parsed(
-    await runCommand(
-      "java",
-      ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", JDBC_DRIVER, source],
-      dirname(source),
-      environmentOf(target),
-    ),
-    "java (Debian: openjdk-17-jdk-headless)",
   );
 }
 

@@ -46,8 +46,8 @@ await feature("prepared", async () => {
 });
 // As objects: in its array mode the driver reads binary numbers as text, through a gateway or not.
 await feature("binary", async () => {
-  const answer = await client.query({ text: `${byId}$1`, values: [2], binary: true });
-  return Object.values(answer.rows[0]);
+  const { rows: seen } = await client.query(Object.assign({ text: `${byId}$1`, values: [2] }, { binary: true }));
+  return Object.values(seen[0]);
 });
 await feature("types", async () => (await rows({ text: types })).flatMap(([a, b, ...rest]) => [a, Number(b), ...rest]));
 await feature("rows", async () => (await rows({ text: "SELECT id FROM big" })).reduce((sum, [id]) => sum + id, 0));
