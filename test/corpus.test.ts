@@ -1,9 +1,15 @@
 /** The corpus command over scripts of our own: what psql would send of a script, and what is counted. */
-import { expect, it } from "vitest";
+import { analyse } from "@sluice/inspect/sql/postgres/analyse.ts";
+import { emptyScope } from "@sluice/inspect/sql/scope.ts";
+import { loadModule, parseSync } from "libpg-query";
+import { beforeAll, expect, it } from "vitest";
 import { index } from "@sluice/inspect/sql/postgres/testing.ts";
 import { splitPsqlScript } from "./corpus/psql-script.ts";
 import { reportOf } from "./corpus/report.ts";
-import { tallyScripts } from "./corpus/tally.ts";
+import { compareColumns, noColumns } from "./corpus/server-compare.ts";
+import { corpusSettings, tallyScripts } from "./corpus/tally.ts";
+
+beforeAll(loadModule);
 
 const texts = (script: string): readonly string[] => splitPsqlScript(script).map(({ text }) => text);
 
@@ -93,4 +99,28 @@ it("is tallied without a crash, every reason for not knowing named", () => {
   ]);
   expect(tally.columns).toMatchObject({ exact: 2, derived: 1, clean: 1 });
   expect(reportOf("own", tally)).toContain("| do: DO | 1 | own.sql:4 |");
+});
+
+const customers = index.find("public", "customers")[0]!;
+const column = (name: string): { readonly name: string; readonly tableOid: number; readonly column: number } => ({
+  name,
+  tableOid: customers.oid,
+  column: customers.columns.find((each) => each.name === name)!.number,
+});
+const none = { name: "ssn", tableOid: 0, column: 0 };
+
+it.each([
+  ["the very column", "SELECT ssn, name FROM customers", [column("ssn"), column("name")], []],
+  ["another column", "SELECT ssn, name FROM customers", [column("ssn"), { ...column("ssn"), name: "name" }], ["origin"]],
+  ["less than the wire", "SELECT 1 AS ssn", [column("ssn")], ["origin"]],
+  ["derived from it", "SELECT upper(ssn) AS ssn FROM customers", [column("ssn")], []],
+  ["unknown", "SELECT leak('x') AS ssn", [column("ssn")], []],
+  ["another name", "SELECT ssn FROM customers", [{ ...column("ssn"), name: "SSN" }], ["names"]],
+  ["another number", "SELECT ssn FROM customers", [none, none], ["count"]],
+  ["no rows expected", "DELETE FROM customers", [column("ssn")], []],
+  ["not named by the wire", "SELECT ssn FROM customers", [none], []],
+])("what the server says is held against the model: %s", (_, text, fields, kinds) => {
+  const analysis = analyse(parseSync, text, index, emptyScope, corpusSettings);
+  const model = analysis.kind === "ok" ? analysis.statements[0]! : undefined;
+  expect(compareColumns(model!, fields, index, noColumns(), () => {}).map(({ kind }) => kind)).toEqual(kinds);
 });

@@ -40,9 +40,9 @@ ${table("why", "columns", byCount(tally.unknownBecause))}
 
 ### Not accepted by the grammar
 
-${unparsed.refused} texts are syntax errors to the server too, ${unparsed.failed} fail there otherwise. ${unparsed.ran.length} run:
+${unparsed.refused} texts are syntax errors to the server too. ${unparsed.accepted.length} are not:
 
-${unparsed.ran.length === 0 ? "None." : unparsed.ran.map(shown).join("\n")}
+${unparsed.accepted.length === 0 ? "None." : unparsed.accepted.map(shown).join("\n")}
 
 ### Left out
 
