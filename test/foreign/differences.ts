@@ -22,8 +22,8 @@ export interface Explanation {
   readonly why: string;
 }
 
-/** What else may differ beside the gateway's own lines: PostgreSQL's hint, and the place that it points to. */
-const POINTED = /^(?:(?:HINT: {2}.*|LINE \d+: .*|\s*\^)\n?)*$/;
+/** What else may differ beside the gateway's own lines: PostgreSQL's detail or hint, and the place that it points to. */
+const POINTED = /^(?:(?:(?:HINT|DETAIL): {2}.*|LINE \d+: .*|\s*\^)\n?)*$/;
 
 export const explanations: readonly Explanation[] = [
   {
@@ -39,13 +39,17 @@ export const explanations: readonly Explanation[] = [
       "create_operator",
       "create_table",
       "errors",
+      "foreign_key",
       "generated",
       "merge",
       "namespace",
       "numerology",
       "psql",
+      "publication",
       "rowsecurity",
+      "stats_ext",
       "strings",
+      "subscription",
       "tablesample",
       "triggers",
       "vacuum",
@@ -53,14 +57,21 @@ export const explanations: readonly Explanation[] = [
     direct: POINTED,
     gateway:
       /^(?:(?:LINE \d+: .*|\s*\^)\n)*DETAIL: {2}\{"code":"denied","decision":"d_[\w-]+","rule":"builtin\/unparsed"\}\nHINT: {2}The gateway could not parse this statement, so it was not sent to the database\.(?:\n(?:LINE \d+: .*|\s*\^))*$/,
-    why: "What PostgreSQL's grammar does not accept is refused by the gateway with the grammar's own message, place and SQLSTATE 42601; DETAIL and HINT are the gateway's. PostgreSQL's own hint is lost, and a place that the server does not point to may be pointed to.",
+    why: "What PostgreSQL's grammar does not accept is refused by the gateway with the grammar's own message, place and SQLSTATE 42601; DETAIL and HINT are the gateway's. PostgreSQL's own DETAIL or HINT is lost, and a place that the server does not point to may be pointed to.",
+  },
+  {
+    name: "words of the newest grammar",
+    scripts: ["foreign_key"],
+    direct: /^ERROR: {2}FOREIGN KEY constraints cannot be marked NOT VALID/,
+    gateway: /^ERROR: {2}constraints cannot be altered to be NOT VALID[^]*"rule":"builtin\/unparsed"/,
+    why: "The gateway reads statements of every version with the grammar of PostgreSQL 18, whose message for this fault has other words than that of 15.",
   },
   {
     name: "settings that decide how statements are read stay as they are",
     scripts: ["strings"],
-    direct: /^$|unsafe use of string constant with Unicode escapes|String constants with Unicode escapes cannot be used/,
+    direct: /^$|^ off$|nonstandard use of \\\\|^ {4}f1 |unsafe use of string constant with Unicode escapes|String constants with Unicode escapes cannot be used/,
     gateway:
-      /"rule":"builtin\/session-setting"|^ERROR: {2}invalid Unicode escape|"rule":"builtin\/unparsed"|^ (?:data|dat\\\+000061|tricky) *\n/,
+      /^ on$|^invalid command \\$|"rule":"builtin\/session-setting"|^ERROR: {2}invalid Unicode escape|"rule":"builtin\/unparsed"|^ (?:data|dat\\\+000061|tricky) *\n/,
     why: "standard_conforming_strings cannot be switched off through a gateway, which would then read other texts than the server; the statements after it are read with it on.",
   },
 ];
