@@ -69,7 +69,8 @@ export const explanations: readonly Explanation[] = [
   {
     name: "settings that decide how statements are read stay as they are",
     scripts: ["strings"],
-    direct: /^$|^ off$|nonstandard use of \\\\|^ {4}f1 |unsafe use of string constant with Unicode escapes|String constants with Unicode escapes cannot be used/,
+    direct:
+      /^$|^ off$|nonstandard use of \\\\|^ +f1 +\||unsafe use of string constant with Unicode escapes|String constants with Unicode escapes cannot be used/,
     gateway:
       /^ on$|^invalid command \\$|"rule":"builtin\/session-setting"|^ERROR: {2}invalid Unicode escape|"rule":"builtin\/unparsed"|^ (?:data|dat\\\+000061|tricky) *\n/,
     why: "standard_conforming_strings cannot be switched off through a gateway, which would then read other texts than the server; the statements after it are read with it on.",
