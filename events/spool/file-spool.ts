@@ -306,10 +306,12 @@ class DiskSpool implements FileSpool {
   }
 
   async #commitWanted(): Promise<void> {
-    // Sockets that became readable in the same turn of the event loop append before the first write, and share it.
-    await new Promise<void>((resolve) => setImmediate(resolve));
     try {
-      while (this.#durableCount < this.#wantedCount) await this.#commitGroup();
+      while (this.#durableCount < this.#wantedCount) {
+        // Sockets that became readable in the same turn of the event loop append before the write, and share it.
+        await new Promise<void>((resolve) => setImmediate(resolve));
+        await this.#commitGroup();
+      }
     } catch (error) {
       this.#fail(error);
     }
