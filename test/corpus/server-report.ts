@@ -62,12 +62,19 @@ ${table(
 
 ### Scripts that did not come to their end
 
-${tally.ended.length === 0 ? "None." : tally.ended.map((line) => `- ${line}`).join("\n")}
+${endings(tally)}
 ${tally.crashes.map(({ place, error }) => `\nCRASH ${place}: ${error}`).join("")}`;
 }
 
 function shown({ kind, place, what, text }: PlacedFault): string {
   return `- ${kind}, ${place}: ${what}: \`${text.replaceAll(/\s+/g, " ")}\``;
+}
+
+/** One line for each reason. */
+function endings({ ended }: ServerTally): string {
+  const groups = new Map<string, string[]>();
+  for (const { script, why } of ended) groups.set(why, [...(groups.get(why) ?? []), script]);
+  return groups.size === 0 ? "None." : [...groups].map(([why, scripts]) => `- ${why}: ${scripts.join(", ")}`).join("\n");
 }
 
 function share(part: number, whole: number): string {

@@ -34,7 +34,7 @@ export interface ServerTally {
   readonly unparsed: { refused: number; readonly accepted: PlacedFault[] };
   readonly crashes: { readonly place: string; readonly error: string }[];
   /** Scripts whose session ended before their end, with why. */
-  readonly ended: string[];
+  readonly ended: { readonly script: string; readonly why: string }[];
   failed: number;
   copied: number;
   catalogReads: number;
@@ -57,6 +57,7 @@ export interface RunOptions {
 
 const PROGRESS_MS = 5_000;
 const SHOWN_TEXT = 300;
+const NO_TIME = "no time left";
 
 export async function runOnServer(options: RunOptions): Promise<ServerTally> {
   const tally = noTally();
@@ -139,7 +140,8 @@ class SuiteRun {
   async run(): Promise<void> {
     const { target, nowMs } = this.#options;
     if (nowMs() > this.#endMs) {
-      for (const script of this.#suite.scripts) this.#tally.ended.push(`${this.#suite.name}/${script.name}: no time left`);
+      for (const script of this.#suite.scripts)
+        this.#tally.ended.push({ script: `${this.#suite.name}/${script.name}`, why: NO_TIME });
       return;
     }
     const database = this.#address.database;
@@ -148,7 +150,7 @@ class SuiteRun {
     this.#catalog = await ServerCatalog.open(this.#address);
     try {
       for (const { name, text } of this.#suite.scripts) {
-        if (nowMs() > this.#endMs) this.#tally.ended.push(`${this.#suite.name}/${name}: no time left`);
+        if (nowMs() > this.#endMs) this.#tally.ended.push({ script: `${this.#suite.name}/${name}`, why: NO_TIME });
         else await this.#script(`${this.#suite.name}/${name}`, text);
       }
       await this.#views();
@@ -171,7 +173,7 @@ class SuiteRun {
         await this.#text(`${name}:${statement.line}`, statement);
       }
     } catch (error) {
-      this.#tally.ended.push(`${name}: ${error instanceof Error ? error.message : String(error)}`);
+      this.#tally.ended.push({ script: name, why: error instanceof Error ? error.message : String(error) });
     } finally {
       this.#session.close();
     }
