@@ -158,7 +158,6 @@ class SuiteRun {
       this.#tally.catalogReads += this.#catalog.reads;
       this.#catalog.close();
     }
-    await target.admin("postgres", (client) => client.query(`DROP DATABASE IF EXISTS "${database}" WITH (FORCE)`));
   }
 
   async #script(name: string, text: string): Promise<void> {
