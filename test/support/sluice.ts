@@ -172,6 +172,8 @@ export function runCommand(
         resolve({ status: error === null ? 0 : typeof error.code === "number" ? error.code : 1, stdout, stderr });
       },
     );
+    // A program may end before it has read what it is given; its status says what there is to say.
+    child.stdin?.on("error", () => {});
     child.stdin?.end(input);
   });
 }
