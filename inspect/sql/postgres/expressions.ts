@@ -46,7 +46,7 @@ function tells(node: Part, scope: Scope, lineage: Lineage): boolean {
   const branches = branchesOf(node);
   if (branches !== undefined) {
     const isStored = (reference: Part): boolean => resolveReference(reference, scope, lineage).exact;
-    return branches.some((branch) => branchTells(branch, isStored));
+    if (branches.some((branch) => branchTells(branch, isStored))) return true;
   }
   if (tellingOf(node) !== "telling") return false;
   switch (node.kind) {

@@ -48,6 +48,15 @@ describe("expressions that tell", () => {
     "ssn LIKE '5%' AND 1 / 0 = 1",
     "ssn LIKE '5%' OR pg_advisory_lock(1) IS NULL",
     "CASE WHEN ssn LIKE '5%' THEN (SELECT 1 / 0) END",
+    // which the server writes as conditions joined by AND and OR
+    "ssn BETWEEN 'a' AND (1 / 0)::text",
+    "ssn NOT BETWEEN 'a' AND (1 / 0)::text",
+    "coalesce(ssn, nextval('order_seq')::text) BETWEEN 'a' AND 'b'",
+    "ssn BETWEEN SYMMETRIC (1 / 0)::text AND 'b'",
+    "ssn IN ('a', (1 / 0)::text)",
+    "(ssn, 1 / 0) = ('a', 1)",
+    "(ssn, 1) < ('a', 1 / 0)",
+    "ROW(ssn, 1) IS DISTINCT FROM ROW('a', 1 / 0)",
   ])("%s", (expression) => {
     expect(tells(one(expression))).toContain("customers.ssn");
   });

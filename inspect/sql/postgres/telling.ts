@@ -35,7 +35,10 @@ export function tellingOf(node: Part): Telling {
   }
 }
 
-/** The parts of CASE, COALESCE, AND and OR that are evaluated for some values only; undefined for any other node. */
+/**
+ * The parts of CASE, COALESCE, AND, OR and of what the server writes as these (BETWEEN, IN, comparisons of rows) that are evaluated
+ * for some values only, or a second time for some; undefined for any other node.
+ */
 export function branchesOf(node: Part): readonly Part[] | undefined {
   switch (node.kind) {
     case "CaseExpr": {
@@ -48,9 +51,34 @@ export function branchesOf(node: Part): readonly Part[] | undefined {
       return partsOf(node.body["args"]).slice(1);
     case "BoolExpr":
       return stringField(node.body, "boolop") === "NOT_EXPR" ? undefined : partsOf(node.body["args"]).slice(1);
+    case "A_Expr":
+      return comparedAgain(node);
     default:
       return undefined;
   }
+}
+
+/** Source: transformAExprIn, transformAExprBetween and make_row_comparison_op in parse_expr.c. */
+function comparedAgain(node: Part): readonly Part[] | undefined {
+  const left = partOf(node.body["lexpr"]);
+  const right = partOf(node.body["rexpr"]);
+  const both = [left, right].flatMap((side) => side ?? []);
+  switch (stringField(node.body, "kind")) {
+    case "AEXPR_BETWEEN":
+    case "AEXPR_NOT_BETWEEN": // a >= low AND a <= high
+    case "AEXPR_IN": // a = first OR a = second …
+      return [...(left === undefined ? [] : [left]), ...partsOf(right?.body["items"]).slice(1)];
+    case "AEXPR_BETWEEN_SYM":
+    case "AEXPR_NOT_BETWEEN_SYM":
+      return both;
+    default:
+      // (a, b) = (c, d): b and d are looked at where a and c do not settle it.
+      return both.some(({ kind }) => kind === "RowExpr") ? both.flatMap(laterFields) : undefined;
+  }
+}
+
+function laterFields(side: Part): readonly Part[] {
+  return side.kind === "RowExpr" ? partsOf(side.body["args"]).slice(1) : [side];
 }
 
 /** A branch whose being evaluated can be noticed. `isStored`: the reference is to a column as it is stored. */
