@@ -271,13 +271,8 @@ describe("fail-over", () => {
     primary.stream.destroy();
     const any = await open({ address, target: { failover, role: "any" }, pool: undefined });
     expect(any.stream.remotePort).toBe(standby);
-    const reader = await open({
-      address,
-      target: { failover, role: "primary" },
-      account: "readOnly",
-      pool: undefined,
-      resource: "r",
-    });
+    const primaryToo = { failover, role: "primary" } as const;
+    const reader = await open({ address, target: primaryToo, account: "readOnly", pool: undefined, resource: "r" });
     expect(reader.stream.remotePort).toBe(cluster.port);
     for (const one of [any, reader]) one.stream.destroy();
     const alone = open({ address, target: { role: "primary" } });
@@ -424,11 +419,13 @@ function login(parameters: Readonly<Record<string, string>>): Buffer {
 
 /** A server that lets everybody in and has no rows for any query. */
 function letIn(parameters: Readonly<Record<string, string>>): (socket: Socket) => void {
-  return (socket) =>
-    void socket.once("data", () => {
-      socket.write(login(parameters));
-      socket.on("data", () => socket.write(encodeMessage("Z", [Buffer.from("I")])));
+  return (socket) => {
+    let answer = login(parameters);
+    socket.on("data", () => {
+      socket.write(answer);
+      answer = encodeMessage("Z", [Buffer.from("I")]);
     });
+  };
 }
 
 async function listen(onConnection: (socket: Socket) => void): Promise<number> {

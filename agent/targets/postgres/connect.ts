@@ -122,7 +122,11 @@ export class PostgresTargets {
 }
 
 /** What names mean at first. Those who read catalogs for themselves do not ask. */
-async function withSessionStart(connection: PostgresConnection, limits: Limits, signal: AbortSignal): Promise<PostgresConnection> {
+async function withSessionStart(
+  connection: PostgresConnection,
+  limits: Limits,
+  signal: AbortSignal,
+): Promise<PostgresConnection> {
   try {
     const deadline = AbortSignal.any([signal, AbortSignal.timeout(limits.targetConnectTimeoutMs)]);
     const session = await askSessionStart(connection, limits.targetLoginFrameBytesMax, deadline);
