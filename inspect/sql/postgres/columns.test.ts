@@ -67,6 +67,7 @@ table("expressions are derived", [
   ["SELECT xmlelement(name a, ssn), xmlforest(name AS n) FROM customers", "xmlelement: customers.ssn; xmlforest: customers.name"],
   ["SELECT json_object('a': ssn), json_array(name) FROM customers", "json_object: customers.ssn; json_array: customers.name"],
   ["SELECT 1, 'x', now(), current_user, $1::int", "?column?:; ?column?:; now:; current_user:; int4:"],
+  ["SELECT (VALUES (1)), (SELECT 1 AS a UNION SELECT 2)", "column1:; a:"],
   ["SELECT version(), pg_backend_pid()", "version:; pg_backend_pid:"],
 ]);
 

@@ -81,7 +81,10 @@ function sublinkName(part: Part): string | undefined {
     case "ARRAY_SUBLINK":
       return "array";
     case "EXPR_SUBLINK": {
-      const target = partsOf(fieldsOf(partOf(part.body["subselect"]), "SelectStmt")?.targetList)[0];
+      let query = fieldsOf(partOf(part.body["subselect"]), "SelectStmt");
+      while (query?.larg !== undefined) query = query.larg;
+      if (query?.valuesLists !== undefined && query.valuesLists.length > 0) return "column1";
+      const target = partsOf(query?.targetList)[0];
       return target === undefined ? undefined : outputName(target);
     }
     default:
