@@ -49,6 +49,8 @@ async function onServer(version: TargetVersion): Promise<void> {
     values.script.length === 0 ? suite : { ...suite, scripts: suite.scripts.filter(({ name }) => named.has(name)) },
   );
   const target = await startTarget(version, { statement_timeout: "8s", lock_timeout: "4s", max_prepared_transactions: "4" });
+  // Ctrl-C reaches us alone: the server is a process group of its own.
+  process.once("SIGINT", () => void target.stop().finally(() => process.exit(130)));
   try {
     const tally = await runOnServer({
       target,
