@@ -1,9 +1,9 @@
 /**
  * `npm run test:clients [-- --only NAME,…] [--version 15|18]`: every client program and tool, each as a caller who may do everything and as one who
- * sees masks, against each version of the target. Results for docs/compatibility.md are kept when nothing was left out. Ends with
+ * sees masks, against each version of the target. Results are kept for docs/compatibility.md. Ends with
  * status 1 when a client saw something else than expected; one that cannot be made ready here is named with its reason.
  */
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -42,10 +42,19 @@ const faults = results.flatMap((each) =>
 );
 say(`${results.length} runs, ${faults.length} features not as expected`);
 if (faults.length > 0) process.exitCode = 1;
-if (only === undefined && values.version === undefined) {
+await keepResults();
+
+/** What was run takes the place of what was kept of it; a run of everything takes the place of all. */
+async function keepResults(): Promise<void> {
   const folder = join(import.meta.dirname, "results");
+  const file = join(folder, "clients.json");
   await mkdir(folder, { recursive: true });
-  await writeFile(join(folder, "clients.json"), `${JSON.stringify(results, undefined, 2)}\n`);
+  const key = (each: ClientResult): string => `${each.name} ${"target" in each ? each.target : ""}`;
+  const ran = new Set(results.map(key));
+  const whole = only === undefined && values.version === undefined;
+  const text = whole ? "[]" : await readFile(file, "utf8").catch(() => "[]");
+  const kept = (JSON.parse(text) as readonly ClientResult[]).filter((each) => !ran.has(key(each))); // written below
+  await writeFile(file, `${JSON.stringify([...kept, ...results], undefined, 2)}\n`);
 }
 
 async function runAgainst(version: TargetVersion): Promise<void> {
