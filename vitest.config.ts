@@ -1,6 +1,6 @@
 import { defineConfig } from "vitest/config";
 
-/** Two projects: `unit` beside the code, `e2e` under test/ with real servers (one file at a time: they share two cores). */
+/** Two projects: `unit` beside the code, `e2e` under test/ with real servers (two files at a time: most of their time is waiting). */
 export default defineConfig({
   test: {
     projects: [
@@ -24,8 +24,7 @@ export default defineConfig({
           // Up to eleven processes on two cores: a deadline may be missed once. A test that needed its second try is named in the report.
           retry: 1,
           hookTimeout: 120_000,
-          fileParallelism: false,
-          maxWorkers: 1,
+          maxWorkers: 2,
         },
       },
     ],
