@@ -217,7 +217,7 @@ const texts: readonly string[] = [
   "SELECT database_to_xml(true, true, '')",
   "SELECT ts_stat('SELECT to_tsvector(ssn) FROM customers')",
   "SELECT current_setting('app.leak', true)",
-  "COPY customers TO STDOUT",
+  "COPY customers (id, name, ssn, email, card) TO STDOUT",
   "COPY (SELECT ssn FROM customers WHERE id = 1) TO STDOUT",
   "DO $$ DECLARE s text; BEGIN SELECT ssn INTO s FROM customers WHERE id = 1; RAISE NOTICE '%', s; END $$",
   "PREPARE leak AS SELECT ssn FROM customers WHERE id = $1",
