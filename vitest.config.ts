@@ -11,6 +11,7 @@ export default defineConfig({
             "{core,inspect,manifest,rpc,events,telemetry,control-plane,data-plane,agent,recorder,cli,tools,bench}/**/*.test.ts",
           ],
           testTimeout: 20_000,
+          maxWorkers: 2,
           // Two test files share two cores: what is polled for comes, but not always within the second that is the default.
           expect: { poll: { timeout: 5_000 } },
         },
