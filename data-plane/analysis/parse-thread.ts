@@ -26,9 +26,11 @@ export class ParseThread {
   /** True once the parser is loaded. */
   ready = false;
 
-  constructor(events: ThreadEvents) {
+  /** `trial`: it parses a text that may hurt, after everything else that wants a core. */
+  constructor(events: ThreadEvents, trial = false) {
     this.#events = events;
-    this.#worker = new Worker(new URL("./analysis-worker.ts", import.meta.url), {
+    const file = trial ? "./trial-thread.ts" : "./analysis-worker.ts";
+    this.#worker = new Worker(new URL(file, import.meta.url), {
       resourceLimits: { stackSizeMb: STACK_MB, maxOldGenerationSizeMb: HEAP_MB },
       env: {}, // it has no use for the environment, which may hold secrets
       stdout: true,

@@ -1,6 +1,6 @@
 /** Parses unusual texts in threads of their own, where they can hurt nobody: a few at a time, each thread for one text. */
 import type { GatewayError } from "@sluice/core/errors.ts";
-import { ParseThread, type ThreadEnd } from "./parse-thread.ts";
+import { ParseThread, type ThreadEnd, type ThreadEvents } from "./parse-thread.ts";
 import { unavailable, whatHappened } from "./unavailable.ts";
 
 export interface TrialsOptions {
@@ -38,13 +38,14 @@ export class Trials {
     let deadline: NodeJS.Timeout | undefined;
     try {
       await new Promise<void>((done, fail: (error: GatewayError) => void) => {
-        const started = new ParseThread({
+        const events: ThreadEvents = {
           onReady: () => undefined,
           onEnd: (reason, errorName) => {
             if (reason !== "closed") failed(reason, errorName);
             fail(unavailable(whatHappened(reason)));
           },
-        });
+        };
+        const started = new ParseThread(events, true);
         thread = started;
         this.#threads.add(started);
         deadline = setTimeout(() => started.end("late"), timeoutMs);

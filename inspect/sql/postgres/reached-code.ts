@@ -87,9 +87,14 @@ class CodeReach {
   #use(tree: Part, names: SessionScope, calling: SessionScope, reached: ReachedRelations, namesOnly: boolean): void {
     if (namesOnly) return;
     const { index, settings } = this.#around;
-    const columns = new Set(reached.known.flatMap((relation) => relation.columns.map((column) => column.name)));
+    // Asked for calls alone, which many statements have none of.
+    let columns: ReadonlySet<string> | undefined;
+    const isColumn = (name: string): boolean => {
+      columns ??= new Set(reached.known.flatMap((relation) => relation.columns.map((column) => column.name)));
+      return columns.has(name);
+    };
     this.#mentions.add(tree, names);
-    const facts = functionFacts(tree, index, settings, (name) => columns.has(name), names.path);
+    const facts = functionFacts(tree, index, settings, isColumn, names.path);
     for (const found of facts.undecided) this.#undecided.add(found);
     for (const found of facts.escapes) this.#escapes.add(found);
     for (const fn of facts.followed) this.#follow(fn, calling);

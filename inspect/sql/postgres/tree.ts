@@ -212,6 +212,8 @@ interface FlatTree {
   readonly parents: readonly (Part | undefined)[];
   readonly fields: readonly string[];
   readonly ends: Int32Array;
+  /** Of the deepest node, the root counted. */
+  readonly depth: number;
 }
 
 /** Statements are walked some ten times for one analysis. Trees are never changed, and forgotten with their lists. */
@@ -249,7 +251,13 @@ function flatten(root: Part): FlatTree {
     const parent = aboves[at]!;
     if (parent >= 0 && ends[parent] === 0) ends[parent] = ends[at]!;
   }
-  const flat: FlatTree = { parts, parents: aboves.map((at) => parts[at]), fields, ends };
+  const depths = new Int32Array(parts.length);
+  let depth = 0;
+  for (let at = 0; at < parts.length; at++) {
+    depths[at] = (depths[aboves[at]!] ?? 0) + 1;
+    depth = Math.max(depth, depths[at]!);
+  }
+  const flat: FlatTree = { parts, parents: aboves.map((at) => parts[at]), fields, ends, depth };
   flatTrees.set(root.body, flat);
   return flat;
 }
@@ -286,14 +294,7 @@ function turnAround(stack: unknown[], first: number): void {
 
 /** Nesting of a tree, counted without recursion: what recursive passes would need of the stack. */
 export function depthOf(root: Part): number {
-  let deepest = 0;
-  const stack: { part: Part; depth: number }[] = [{ part: root, depth: 1 }];
-  for (let next = stack.pop(); next !== undefined; next = stack.pop()) {
-    const { part, depth } = next;
-    if (depth > deepest) deepest = depth;
-    forEachChild(part, (child) => stack.push({ part: child, depth: depth + 1 }));
-  }
-  return deepest;
+  return flatten(root).depth;
 }
 
 function isObject(value: unknown): value is Fields {
