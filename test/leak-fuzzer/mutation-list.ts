@@ -69,8 +69,8 @@ const values: readonly Mutation[] = [
   {
     name: "CASE branches that can be noticed",
     file: `${postgres}/expressions.ts`,
-    find: "return branches.some((branch) => branchTells(branch, isStored));",
-    replace: "return branches.length < 0 && branches.some((branch) => branchTells(branch, isStored));",
+    find: "if (branches.some((branch) => branchTells(branch, isStored))) return true;",
+    replace: "if (branches.length < 0 && branches.some((branch) => branchTells(branch, isStored))) return true;",
   },
   {
     name: "expressions that fail for some values",
