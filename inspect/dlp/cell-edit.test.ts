@@ -270,6 +270,8 @@ describe("XML, array and composite literals", () => {
     ["a record", more.record, "(1,info@example.org,)", "(1,****,)"],
     ["a record with a quoted local part", more.record, '(1,"""john doe""@example.org")', null],
     ["citext", CITEXT, "info@example.org", "****"],
+    ["a range that reads like JSON", CITEXT, '[123,"4111 1111 1111 1111"]', null],
+    ["a clean range that reads like JSON", CITEXT, '[123,"x y"]', undefined],
     ["hstore", CITEXT, '"mail"=>"info@example.org"', '"mail"=>"****"'],
     ["tsvector", more.tsvector, "'info@example.org':1 'x':2", "'****':1 'x':2"],
   ])("%s", (_, typeOid, value, expected) => expect(scan(value, typeOid)).toBe(expected));

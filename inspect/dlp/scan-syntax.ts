@@ -118,7 +118,11 @@ const MAY_BE_JSON = /^\s*[{["]/u;
 
 /** A type that is not known: it may be plain text, JSON, XML, an array, a composite or a range of these, and stays one or becomes NULL. */
 export function editUnknown(rules: readonly ScanRule[], text: string): TextEdit {
-  if (MAY_BE_JSON.test(text) && isJson(text)) return editJson(rules, text);
+  if (MAY_BE_JSON.test(text) && isJson(text)) {
+    const edited = editJson(rules, text);
+    // `[123,"4111 1111 1111 1111"]` may be a range as well: its bounds have an order.
+    return edited !== undefined && text.startsWith("[") ? null : edited;
+  }
   const edited = editStructured(rules, text);
   if (edited === null) return null;
   if (edited !== undefined && (UNFIT.test(text) || isMarkup(text))) return null;
