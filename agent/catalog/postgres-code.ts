@@ -3,8 +3,8 @@
  * reading or writing a relation. Must never leave one out that may do more than compute; what is left out is known by its library.
  */
 import type { CatalogCast, CatalogOperator, CatalogType } from "@sluice/core/catalog.ts";
-import { GatewayError } from "@sluice/core/errors.ts";
 import type { QueryClient, QueryRow } from "../targets/postgres/query.ts";
+import { type Cell, number, numbersIn, schemaName, text, unexpected } from "./catalog-cells.ts";
 import {
   castsQuery,
   doubtfulFunctionsQuery,
@@ -273,8 +273,6 @@ function toCast(row: QueryRow, objects: Objects): CatalogCast[] {
   ];
 }
 
-type Cell = string | null | undefined;
-
 function sideOf(oid: Cell, schema: Cell, name: Cell, row: Cell): CatalogCast["source"] {
   const side = { typeOid: number(oid), schema: schemaName(text(schema)), name: text(name) };
   return row === null || row === undefined ? side : { ...side, rowOf: number(row) };
@@ -300,11 +298,6 @@ function typeKind(typtype: string): CatalogType["kind"] {
   }
 }
 
-/** Every session has a temporary schema of its own number; by name they are all `pg_temp`. */
-function schemaName(schema: string): string {
-  return schema.replace(/^(pg_temp|pg_toast_temp)_\d+$/, "$1");
-}
-
 function push<K, V>(map: Map<K, V[]>, key: K, value: V): void {
   const known = map.get(key);
   if (known === undefined) map.set(key, [value]);
@@ -322,22 +315,5 @@ function sorted<Item>(items: readonly Item[]): readonly Item[] {
 }
 
 function numbersOf(json: Cell): readonly number[] {
-  const values: unknown = JSON.parse(text(json));
-  if (!Array.isArray(values) || !values.every((value) => typeof value === "number")) throw unexpected("list of numbers");
-  return values;
-}
-
-function text(value: Cell): string {
-  if (value === null || value === undefined) throw unexpected("missing value");
-  return value;
-}
-
-function number(value: Cell): number {
-  const parsed = Number(text(value));
-  if (!Number.isSafeInteger(parsed)) throw unexpected("number");
-  return parsed;
-}
-
-function unexpected(what: string): GatewayError {
-  return new GatewayError("target_protocol", `The database's catalog holds an unexpected ${what}.`);
+  return numbersIn(JSON.parse(text(json)));
 }

@@ -4,8 +4,8 @@
  * Source: PostgreSQL documentation, "pg_proc"; the order of arguments is that of proallargtypes.
  */
 import type { CatalogFunction, FunctionArgument, FunctionBody, FunctionSignature } from "@sluice/core/catalog.ts";
-import { GatewayError } from "@sluice/core/errors.ts";
 import { type QueryClient, QueryRefused, type QueryRow } from "../targets/postgres/query.ts";
+import { number, schemaName, text, unexpected } from "./catalog-cells.ts";
 
 /** Bodies longer than this are left out: hand-written ones stay far below, and all of them are held in memory. */
 const BODY_CHARACTERS_MAX = 64 * 1024;
@@ -195,11 +195,6 @@ function functionKind(prokind: string): CatalogFunction["kind"] {
   }
 }
 
-/** Every session has a temporary schema of its own number; by name they are all `pg_temp`. */
-function schemaName(schema: string): string {
-  return schema.replace(/^(pg_temp|pg_toast_temp)_\d+$/, "$1");
-}
-
 function listOf(json: string | null | undefined): readonly unknown[] {
   if (json === null || json === undefined) return [];
   const value: unknown = JSON.parse(json);
@@ -212,21 +207,6 @@ function stringAt(values: readonly unknown[], at: number, absent: string): strin
   return typeof value === "string" ? value : absent;
 }
 
-function text(value: string | null | undefined): string {
-  if (value === null || value === undefined) throw unexpected("missing value");
-  return value;
-}
-
-function number(value: string | null | undefined): number {
-  const parsed = Number(text(value));
-  if (!Number.isSafeInteger(parsed)) throw unexpected("number");
-  return parsed;
-}
-
 function unexpectedType(): never {
   throw unexpected("argument type");
-}
-
-function unexpected(what: string): GatewayError {
-  return new GatewayError("target_protocol", `The database's catalog holds an unexpected ${what}.`);
 }

@@ -9,6 +9,7 @@ import type { CatalogEpoch } from "@sluice/core/ids.ts";
 import type { Limits } from "@sluice/core/limits.ts";
 import type { PostgresConnection } from "../targets/postgres/open.ts";
 import { QueryClient, QueryRefused, type QueryRow } from "../targets/postgres/query.ts";
+import { number, numbersIn, schemaName, text, unexpected } from "./catalog-cells.ts";
 import { readUnnamedCode, type RelationShape, type UnnamedCode } from "./postgres-code.ts";
 import { readFunctions } from "./postgres-functions.ts";
 import {
@@ -164,11 +165,6 @@ function addDescendants(relations: readonly CatalogRelation[]): readonly Catalog
   return relations.map((relation) => (children.has(relation.oid) ? { ...relation, estimatedRows: sizeOf(relation) } : relation));
 }
 
-/** Every session has a temporary schema of its own number; by name they are all `pg_temp`. */
-function schemaName(schema: string): string {
-  return schema.replace(/^(pg_temp|pg_toast_temp)_\d+$/, "$1");
-}
-
 function relationKind(relkind: string): CatalogRelation["kind"] {
   switch (relkind) {
     case "r":
@@ -210,26 +206,6 @@ function columnsOf(json: string | null | undefined): readonly CatalogColumn[] {
 function numbersOf(json: string | null | undefined): readonly number[] {
   if (json === null || json === undefined) return [];
   return numbersIn(JSON.parse(json));
-}
-
-function numbersIn(values: unknown): readonly number[] {
-  if (!Array.isArray(values) || !values.every((value) => typeof value === "number")) throw unexpected("list of numbers");
-  return values;
-}
-
-function text(value: string | null | undefined): string {
-  if (value === null || value === undefined) throw unexpected("missing value");
-  return value;
-}
-
-function number(value: string | null | undefined): number {
-  const parsed = Number(text(value));
-  if (!Number.isSafeInteger(parsed)) throw unexpected("number");
-  return parsed;
-}
-
-function unexpected(what: string): GatewayError {
-  return new GatewayError("target_protocol", `The database's catalog holds an unexpected ${what}.`);
 }
 
 /** By code units, so that no server's or machine's collation changes the epoch. */

@@ -16,7 +16,7 @@ import { ServerCatalog } from "./server-catalog.ts";
 import { FollowedSession, type NameCounts, noNameCounts } from "./server-names.ts";
 import { type Answer, ServerSession, type SessionAddress } from "./server-session.ts";
 import type { Suite } from "./source.ts";
-import { corpusSettings, kindOfReason } from "./tally.ts";
+import { count, corpusSettings, kindOfReason, list } from "./tally.ts";
 
 export interface ServerTally {
   /** Texts that were sent. */
@@ -348,13 +348,3 @@ const steering: ReadonlySet<string> = new Set(
 
 /** syntax_error, invalid_escape_sequence, nonstandard_use_of_escape_character, character_not_in_repertoire, invalid_name, name_too_long; what the grammar knows and the server lacks */
 const syntaxErrors: ReadonlySet<string> = new Set(["42601", "22025", "22P06", "22021", "42602", "42622", "0A000"]);
-
-function count(counts: Map<string, number>, name: string): void {
-  counts.set(name, (counts.get(name) ?? 0) + 1);
-}
-
-function list(lists: Map<string, string[]>, name: string, entry: string): void {
-  const known = lists.get(name);
-  if (known === undefined) lists.set(name, [entry]);
-  else known.push(entry);
-}

@@ -125,11 +125,11 @@ export function kindOfReason(reason: string): string {
   return kinds.find((kind) => reason.startsWith(`${kind} `)) ?? reason;
 }
 
-function count(counts: Map<string, number>, name: string): void {
+export function count(counts: Map<string, number>, name: string): void {
   counts.set(name, (counts.get(name) ?? 0) + 1);
 }
 
-function list(lists: Map<string, string[]>, name: string, entry: string): void {
+export function list(lists: Map<string, string[]>, name: string, entry: string): void {
   const known = lists.get(name);
   if (known === undefined) lists.set(name, [entry]);
   else known.push(entry);

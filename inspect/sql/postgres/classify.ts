@@ -7,7 +7,7 @@ import { type StatementClass, type StatementEffect, statementClasses } from "../
 import { functionEffect } from "./function-lists.ts";
 import { mayStandInText } from "./node-kinds.ts";
 import { statementKind } from "./statement-kinds.ts";
-import { fieldsOf, namesOf, type Part, partOf, partsOf, stringField, typed, walk } from "./tree.ts";
+import { constantText, fieldsOf, namesOf, type Part, partOf, partsOf, stringField, typed, walk } from "./tree.ts";
 
 /** Effects of the statement and of everything in it, in the order of the text; each once. The first is the statement's own. */
 export function effectsOf(statement: Part): readonly StatementEffect[] {
@@ -213,11 +213,5 @@ function functionDefinitionEffect(part: Part): StatementEffect {
 /** The text of a string constant, cast or not; null for anything else. */
 export function literalText(part: Part | undefined): string | null {
   if (part?.kind === "TypeCast") return literalText(partOf(part.body["arg"]));
-  const constant = fieldsOf(part, "A_Const");
-  if (constant === undefined || constant.isnull === true) return null;
-  if (constant.sval !== undefined) return constant.sval.sval ?? "";
-  if (constant.ival !== undefined) return String(constant.ival.ival ?? 0);
-  if (constant.fval !== undefined) return constant.fval.fval ?? "";
-  if (constant.boolval !== undefined) return constant.boolval.boolval === true ? "on" : "off";
-  return null;
+  return constantText(part);
 }

@@ -37,7 +37,8 @@ export interface Surroundings {
 /** What the statement does. For EXPLAIN, PREPARE, EXECUTE, DECLARE and FETCH see statement.ts. */
 export function plainModel(statement: Part, given: Surroundings): StatementModel {
   // A body that is called after set_config in the same statement is read by the new settings.
-  const moves = statement.kind !== "VariableSetStmt" && settingsOf(statement).length > 0;
+  const ownSettings = settingsOf(statement);
+  const moves = statement.kind !== "VariableSetStmt" && ownSettings.length > 0;
   const scope: SessionScope = moves ? { ...given.scope, path: null } : given.scope;
   const around: Surroundings = { ...given, scope, index: sessionIndex(given.index, scope) };
   const { index, settings } = around;
@@ -84,7 +85,7 @@ export function plainModel(statement: Part, given: Surroundings): StatementModel
     sensitiveCatalogs: reached.sensitive,
     escapes: [...facts.escapes].sort(),
     ...(code.followed.length === 0 ? {} : { followed: code.followed }),
-    settings: settingsOf(statement),
+    settings: ownSettings,
     scopeChanges: [...ownSessionChanges(statement, around.scope), ...changesOf(statement), ...temporary.changes],
     copy: copyOf(statement),
     ...(copyForm === undefined ? {} : { copyForm }),

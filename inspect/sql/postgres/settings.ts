@@ -4,7 +4,7 @@
  */
 import type { StatementModel } from "../model.ts";
 import { calledName } from "./functions.ts";
-import { fieldsOf, namesOf, type Part, partOf, partsOf, stringField, walk } from "./tree.ts";
+import { constantText, namesOf, type Part, partOf, partsOf, stringField, walk } from "./tree.ts";
 
 export type SettingChange = StatementModel["settings"][number];
 
@@ -27,13 +27,7 @@ export function settingsOf(statement: Part): readonly SettingChange[] {
 /** The text of a string constant; null for anything else. A cast to a type with a length would cut it: only plain ones are read. */
 export function plainText(part: Part | undefined): string | null {
   if (part?.kind === "TypeCast") return isPlainCast(part) ? plainText(partOf(part.body["arg"])) : null;
-  const constant = fieldsOf(part, "A_Const");
-  if (constant === undefined || constant.isnull === true) return null;
-  if (constant.sval !== undefined) return constant.sval.sval ?? "";
-  if (constant.ival !== undefined) return String(constant.ival.ival ?? 0);
-  if (constant.fval !== undefined) return constant.fval.fval ?? "";
-  if (constant.boolval !== undefined) return constant.boolval.boolval === true ? "on" : "off";
-  return null;
+  return constantText(part);
 }
 
 /** What boolin makes of a constant; null where that is not plain. */

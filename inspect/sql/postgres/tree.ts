@@ -163,6 +163,17 @@ export function namesOf(value: unknown): readonly string[] {
   return names;
 }
 
+/** The text of a constant; null for NULL and for anything else, a cast constant too. */
+export function constantText(part: Part | undefined): string | null {
+  const constant = fieldsOf(part, "A_Const");
+  if (constant === undefined || constant.isnull === true) return null;
+  if (constant.sval !== undefined) return constant.sval.sval ?? "";
+  if (constant.ival !== undefined) return String(constant.ival.ival ?? 0);
+  if (constant.fval !== undefined) return constant.fval.fval ?? "";
+  if (constant.boolval !== undefined) return constant.boolval.boolval === true ? "on" : "off";
+  return null;
+}
+
 export function stringField(fields: Fields, name: string): string {
   const value = fields[name];
   return typeof value === "string" ? value : "";
